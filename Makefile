@@ -1,0 +1,65 @@
+# Keelson: every verb of the project. `make help` lists them.
+#
+# Settings: ARCH (amd64), USERDATA (a #cloud-config file), FIRMWARE (uefi, bios or direct),
+# RUN (a regexp of test names), T (seconds a fuzz target), LOCKED=1 (refuse packages that are not the locked ones).
+
+ARCH     ?= amd64
+USERDATA ?= configs/user-data/server.yaml
+FIRMWARE ?= uefi
+NAME     ?= server
+RUN      ?= .
+T        ?= 30s
+LOCKED   ?= 0
+
+IMAGE := build/keelson-$(ARCH).raw
+GO    := go
+export GOFLAGS := -buildvcs=false
+
+.DEFAULT_GOAL := help
+.PHONY: help run test image check vm-test bench fuzz lock deps deps-build clean
+
+help: ## list the verbs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: image ## build the image, boot it in QEMU, show it become a Ready node; Ctrl-C ends it
+	@$(GO) run ./imagebuild deps --install --for run
+	@$(GO) run ./testvm run --image $(IMAGE) --userdata $(USERDATA) --firmware $(FIRMWARE) --name $(NAME)
+
+image: deps-build ## build build/keelson-$(ARCH).raw
+	@$(GO) run ./imagebuild build --arch $(ARCH) --out $(IMAGE) $(if $(filter 1,$(LOCKED)),--locked)
+
+test: check image ## everything a change must pass: check, and a real boot to Ready
+	@$(GO) run ./imagebuild deps --install --for run
+	$(GO) test -count=1 -timeout 40m -v ./testvm/scenario -vm -image $(CURDIR)/$(IMAGE) -run 'TestScenario1'
+
+check: deps ## gofmt, vet, staticcheck and unit tests; no VM
+	@unformatted=$$(gofmt -l init imagebuild node testvm); test -z "$$unformatted" || { echo "not gofmt-ed: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) test ./...
+
+vm-test: image ## the scenarios in QEMU; RUN=regexp chooses
+	@$(GO) run ./imagebuild deps --install --for run
+	$(GO) test -count=1 -timeout 180m -v ./testvm/scenario -vm -image $(CURDIR)/$(IMAGE) -run '$(RUN)'
+
+bench: image ## times and sizes as a table, and build/bench.json
+	@$(GO) run ./imagebuild deps --install --for run
+	@$(GO) run ./testvm bench --image $(IMAGE)
+
+fuzz: ## every fuzz target for T
+	@for f in $$(grep -rlE '^func Fuzz' --include='*_test.go' init imagebuild node testvm); do \
+	  for t in $$(grep -oE '^func Fuzz[A-Za-z0-9_]+' $$f | cut -c6-); do \
+	    echo "$$(dirname $$f) $$t"; $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(T) ./$$(dirname $$f) || exit 1; \
+	  done; done
+
+lock: deps-build ## write the lock of Debian packages anew
+	@$(GO) run ./imagebuild lock --arch $(ARCH)
+
+deps-build:
+	@$(GO) run ./imagebuild deps --install --for build
+
+deps:
+	@$(GO) run ./imagebuild deps --install --for check
+
+clean: ## remove what was built; caches of downloads stay
+	rm -rf build/amd64 build/arm64 build/*.raw build/vm
