@@ -1,0 +1,54 @@
+package source
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Limits keep a hostile or broken source from filling memory. cloud-init's
+// platforms allow 16 to 256 KiB; manifests in write_files make more sensible.
+const (
+	maxDocument = 4 << 20
+	maxStored   = 32 << 20
+)
+
+// Config says where to look. Empty fields leave a source out.
+type Config struct {
+	Cmdline string // the kernel command line, /proc/cmdline
+	ESP     string // block device of the EFI system partition
+	FwCfg   string // folder of QEMU's files, DefaultFwCfg on a machine
+	Stored  string // the copy Store wrote
+
+	// Volumes finds the NoCloud volumes; nil means FindVolumes(DefaultBlock).
+	Volumes func() ([]Volume, error)
+	// Mount makes a volume readable; nil means MountReadOnly.
+	Mount func(Volume) (Mounted, error)
+	// LoadModule makes a file system known to the kernel, since PID 1 has no
+	// modprobe that the kernel could call; nil means it is built in.
+	LoadModule func(name string) error
+
+	// Settle is how long to wait for a NoCloud volume to appear where neither a
+	// source nor a stored copy gave anything (a first boot with a slow drive).
+	Settle time.Duration
+
+	Logger *slog.Logger
+}
+
+// Places on a running machine.
+const (
+	DefaultFwCfg = "/sys/firmware/qemu_fw_cfg/by_name/opt/keelson"
+	DefaultBlock = "/sys/class/block"
+)
+
+// Volume is a block device with a file system that may hold documents.
+type Volume struct {
+	Device string // /dev/vdb
+	FSType string // vfat or iso9660
+	Label  string
+}
+
+// Mounted is a volume that can be read.
+type Mounted struct {
+	Dir   string
+	Close func() error // unmounts
+}

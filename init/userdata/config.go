@@ -1,0 +1,112 @@
+package userdata
+
+import (
+	"fmt"
+	"io/fs"
+)
+
+// Document is one file as a source gave it.
+type Document struct {
+	Source string `json:"source"` // what the console calls it, "cidata volume /dev/vdb: user-data"
+	Data   []byte `json:"data"`
+	// Public says that every process and the firmware can read the source (the
+	// kernel command line), so that a secret in it is refused.
+	Public bool `json:"public,omitempty"`
+}
+
+// Documents are all that the sources gave, each list in rising precedence.
+type Documents struct {
+	Vendor  []Document `json:"vendor-data,omitempty"`
+	User    []Document `json:"user-data,omitempty"`
+	Meta    []Document `json:"meta-data,omitempty"`
+	Network []Document `json:"network-config,omitempty"` // for netconfig.Load
+}
+
+// Empty reports whether no source gave anything.
+func (d Documents) Empty() bool {
+	return len(d.Vendor)+len(d.User)+len(d.Meta)+len(d.Network) == 0
+}
+
+// Config is the merged and checked result. Zero fields mean "not said".
+type Config struct {
+	InstanceID string // meta-data instance-id
+	Hostname   string // the name of the node, one label or more
+	FQDN       string // with the domain, for /etc/hosts
+	Role       string // server or agent; RoleServer where nobody says
+	Files      []File // write_files in order, then rke2's map
+	NTP        NTP
+	Timezone   string // name below /usr/share/zoneinfo, checked for form only
+	CACerts    CACerts
+	Sysctls    []Sysctl // in the order of the documents
+	Modules    []string // kernel modules to load
+	SSHKeys    []string // for the debug overlay; reported elsewhere
+}
+
+// Roles of a machine.
+const (
+	RoleServer = "server"
+	RoleAgent  = "agent"
+)
+
+// RKE2ConfigPath is where rke2's map of the user-data goes.
+const RKE2ConfigPath = "/etc/rancher/rke2/config.yaml.d/00-user-data.yaml"
+
+// File is one entry of write_files, content decoded. The owner is root.
+type File struct {
+	Path   string
+	Data   []byte
+	Mode   fs.FileMode
+	Append bool
+	Defer  bool   // write after everything else
+	Source string // for errors of the writer
+	Line   int
+}
+
+// NTP is cloud-init's ntp section. Pools are asked like servers.
+type NTP struct {
+	Disabled bool
+	Servers  []string
+}
+
+// CACerts is cloud-init's ca_certs section.
+type CACerts struct {
+	RemoveDefaults bool
+	Trusted        []string // PEM, one or more certificates each
+}
+
+// Sysctl is one kernel setting, Key in dotted or slashed form as given.
+type Sysctl struct {
+	Key, Value string
+}
+
+// Problem is one thing to tell the person who wrote a document.
+type Problem struct {
+	Source string
+	Line   int    // 0: the whole document
+	Key    string // dotted path, "rke2.node-lable"
+	Text   string // what is wrong and what to do
+	Fatal  bool   // the machine must not go on with this document
+}
+
+// String renders the problem as the console shows it. It never holds a value
+// that may be secret.
+func (p Problem) String() string {
+	s := p.Source
+	if p.Line > 0 {
+		s += fmt.Sprintf(": line %d", p.Line)
+	}
+	if p.Key != "" {
+		s += ": " + p.Key
+	}
+	return s + ": " + p.Text
+}
+
+// Refused reports whether one of the problems forbids to go on.
+func Refused(problems []Problem) bool {
+	for _, p := range problems {
+		if p.Fatal {
+			return true
+		}
+	}
+	return false
+}
