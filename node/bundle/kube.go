@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/spf13/cobra"
+	"k8s.io/component-base/cli"
+	"k8s.io/component-base/logs"
+	_ "k8s.io/component-base/logs/json/register"          // --logging-format=json
+	_ "k8s.io/component-base/metrics/prometheus/clientgo" // client metrics of every component
+	_ "k8s.io/component-base/metrics/prometheus/version"  // kubernetes_build_info
+	"k8s.io/kubectl/pkg/cmd"
+	"k8s.io/kubectl/pkg/cmd/util"
+	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
+	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
+	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	kubeletapp "k8s.io/kubernetes/cmd/kubelet/app"
+
+	_ "k8s.io/client-go/plugin/pkg/client/auth" // kubectl's exec and OIDC credentials
+)
+
+func kubeAPIServer() int         { return component(apiserver.NewAPIServerCommand()) }
+func kubeControllerManager() int { return component(controllermanager.NewControllerManagerCommand()) }
+func kubeScheduler() int         { return component(scheduler.NewSchedulerCommand()) }
+func kubeProxy() int             { return component(proxy.NewProxyCommand()) }
+func kubelet() int               { return component(kubeletapp.NewKubeletCommand(context.Background())) }
+
+// component runs a daemon's command as upstream's main packages do.
+func component(command *cobra.Command) int { return cli.Run(command) }
+
+func kubectl() int {
+	// As upstream's main: verbosity is needed before the command exists, for plugins and kuberc.
+	_, _ = logs.GlogSetter(cmd.GetLogVerbosity(os.Args))
+	if err := cli.RunNoErrOutput(cmd.NewDefaultKubectlCommand()); err != nil {
+		util.CheckErr(err) // prints, and exits with the code the error asks for
+	}
+	return 0
+}
