@@ -1,0 +1,129 @@
+// Package gate is the door between a server's own clients and its kube-apiserver: a TCP listener on loopback that
+// holds connections until the apiserver is ready, then passes them on.
+//
+// It exists for speed: a client that is refused (kubelet's registration, any informer) backs off, up to 7 s and 30 s,
+// long after the server has come up; a client that is held goes on in the instant of readiness. It never looks into a
+// connection: TLS stays end to end. Its readiness comes from node/server; kubelet and kube-proxy are its users.
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+)
+
+// A held connection costs two file descriptors at most; local clients hold a handful.
+const maxConnections = 1024
+
+// dialTimeout bounds a connection attempt to an apiserver on this machine.
+const dialTimeout = 5 * time.Second
+
+// Config says where to listen and where to.
+type Config struct {
+	Listen string          // loopback address, such as 127.0.0.1:6444
+	Target string          // the apiserver, such as 127.0.0.1:6443
+	Ready  <-chan struct{} // closed when Target serves
+	Log    *slog.Logger
+}
+
+// Gate is the listener.
+type Gate struct {
+	cfg      Config
+	listener net.Listener
+	slots    chan struct{}
+}
+
+// New opens the listener, so that clients may be started as soon as it returns.
+func New(cfg Config) (*Gate, error) {
+	host, _, err := net.SplitHostPort(cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("gate address %q: %w", cfg.Listen, err)
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+		return nil, fmt.Errorf("gate address %q: not a loopback address", cfg.Listen)
+	}
+	listener, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("open gate: %w", err)
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Gate{cfg: cfg, listener: listener, slots: make(chan struct{}, maxConnections)}, nil
+}
+
+// Addr is where the gate listens.
+func (g *Gate) Addr() net.Addr { return g.listener.Addr() }
+
+// Run passes connections on until ctx is done, then closes all of them and returns.
+func (g *Gate) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { g.listener.Close() })()
+	for {
+		conn, err := g.listener.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if errors.Is(err, net.ErrClosed) {
+				return fmt.Errorf("gate: %w", err)
+			}
+			g.cfg.Log.Warn("accept", "error", err)
+			continue
+		}
+		select {
+		case g.slots <- struct{}{}:
+		default:
+			conn.Close()
+			continue
+		}
+		group.Go(func() {
+			defer func() { <-g.slots }()
+			defer conn.Close()
+			if err := g.pass(ctx, conn); err != nil {
+				g.cfg.Log.Debug("connection", "error", err)
+			}
+		})
+	}
+}
+
+// pass holds client until the target is ready, then copies both ways until either side ends.
+func (g *Gate) pass(ctx context.Context, client net.Conn) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-g.cfg.Ready:
+	}
+	dialer := net.Dialer{Timeout: dialTimeout}
+	server, err := dialer.DialContext(ctx, "tcp", g.cfg.Target)
+	if err != nil {
+		return fmt.Errorf("dial %s: %w", g.cfg.Target, err)
+	}
+	defer server.Close()
+	defer context.AfterFunc(ctx, func() { client.Close(); server.Close() })()
+
+	var back sync.WaitGroup
+	back.Go(func() { copyHalf(client, server) })
+	copyHalf(server, client)
+	back.Wait()
+	return nil
+}
+
+// copyHalf copies until src ends and then ends dst's writing side, so that a half-closed connection stays whole.
+func copyHalf(dst, src net.Conn) {
+	_, err := io.Copy(dst, src)
+	if half, ok := dst.(*net.TCPConn); ok && err == nil {
+		_ = half.CloseWrite()
+		return
+	}
+	dst.Close()
+	src.Close()
+}

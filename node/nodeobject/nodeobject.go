@@ -1,0 +1,114 @@
+// Package nodeobject looks after this machine's Node object: it puts RKE2's labels and annotations on it and tells
+// when it is Ready, by a watch on that one object. It never registers the Node (the kubelet does) and never touches
+// what other owners keep there.
+package nodeobject
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
+)
+
+// Labels and annotations of a server, as RKE2 has them (k3s pkg/agent/run.go, pkg/nodeconfig, pkg/etcd).
+const (
+	LabelControlPlane   = "node-role.kubernetes.io/control-plane"
+	LabelEtcd           = "node-role.kubernetes.io/etcd"
+	AnnotationHostname  = "rke2.io/hostname"
+	AnnotationInternal  = "rke2.io/internal-ip"
+	AnnotationExternal  = "rke2.io/external-ip"
+	AnnotationEtcdName  = "etcd.rke2.cattle.io/node-name"
+	AnnotationEtcdAddrs = "etcd.rke2.cattle.io/node-address"
+)
+
+// Marks are the labels and annotations that this machine wants on its Node.
+type Marks struct {
+	Labels      map[string]string
+	Annotations map[string]string
+}
+
+// Ensure waits until the Node exists and then puts marks on it; it writes nothing when they are there already.
+func Ensure(ctx context.Context, client kubernetes.Interface, name string, marks Marks) error {
+	node, err := until(ctx, client, name, func(*corev1.Node) bool { return true })
+	if err != nil {
+		return fmt.Errorf("await node %s: %w", name, err)
+	}
+	if contains(node.Labels, marks.Labels) && contains(node.Annotations, marks.Annotations) {
+		return nil
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
+		"labels": marks.Labels, "annotations": marks.Annotations,
+	}})
+	if err != nil {
+		return fmt.Errorf("render marks of node %s: %w", name, err)
+	}
+	if _, err := client.CoreV1().Nodes().Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+		return fmt.Errorf("mark node %s: %w", name, err)
+	}
+	return nil
+}
+
+// WaitReady returns once the Node's Ready condition is true.
+func WaitReady(ctx context.Context, client kubernetes.Interface, name string) error {
+	if _, err := until(ctx, client, name, isReady); err != nil {
+		return fmt.Errorf("await readiness of node %s: %w", name, err)
+	}
+	return nil
+}
+
+func isReady(node *corev1.Node) bool {
+	for _, c := range node.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// until watches the one Node and returns it as soon as done holds.
+func until(ctx context.Context, client kubernetes.Interface, name string, done func(*corev1.Node) bool) (*corev1.Node, error) {
+	selector := fields.OneTermEqualSelector("metadata.name", name).String()
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.FieldSelector = selector
+			return client.CoreV1().Nodes().List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.FieldSelector = selector
+			return client.CoreV1().Nodes().Watch(ctx, o)
+		},
+	}
+	var found *corev1.Node
+	_, err := watchtools.UntilWithSync(ctx, cache.ToListWatcherWithWatchListSemantics(lw, client), &corev1.Node{}, nil, func(event watch.Event) (bool, error) {
+		node, ok := event.Object.(*corev1.Node)
+		if !ok || event.Type == watch.Deleted || !done(node) {
+			return false, nil
+		}
+		found = node
+		return true, nil
+	})
+	if err != nil {
+		return nil, errors.Join(err, context.Cause(ctx))
+	}
+	return found, nil
+}
+
+func contains(have, want map[string]string) bool {
+	merged := maps.Clone(have)
+	if merged == nil {
+		merged = map[string]string{}
+	}
+	maps.Copy(merged, want)
+	return maps.Equal(merged, have) || len(want) == 0
+}
