@@ -1,0 +1,145 @@
+// Package config is the node's settings: the keys of RKE2's config.yaml, read strictly.
+//
+// It takes /etc/rancher/rke2/config.yaml and config.yaml.d/*.yaml (or, for init, the rke2 section of user-data as
+// YAML nodes) and gives a typed Config, or Problems that name file, line, key and what to do. A key is honoured,
+// refused with a reason, or unknown with a suggestion; none is ignored in silence. Keys lists them all, and
+// KEYS.md beside this file is printed from that list.
+//
+// The package never looks at the machine: addresses and host name come in through Resolve's Host. It is a leaf (the
+// standard library and a YAML parser), because PID 1 checks user-data with it. node's start-up list uses the result.
+package config
+
+import (
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"strconv"
+)
+
+// Secret is text that must not reach a log, a message or a document. Formatting it in any way prints "redacted";
+// Reveal gives the text.
+type Secret string
+
+// Reveal returns the secret text, for the few places that hash or compare it.
+func (s Secret) Reveal() string { return string(s) }
+
+// String implements fmt.Stringer.
+func (Secret) String() string { return "redacted" }
+
+// GoString implements fmt.GoStringer, for %#v.
+func (Secret) GoString() string { return "redacted" }
+
+// MarshalText implements encoding.TextMarshaler, which JSON and YAML encoders ask.
+func (Secret) MarshalText() ([]byte, error) { return []byte("redacted"), nil }
+
+// LogValue implements slog.LogValuer.
+func (Secret) LogValue() slog.Value { return slog.StringValue("redacted") }
+
+// Component is what a user can set for one static pod.
+type Component struct {
+	Args       []string // flags without the leading dashes: "v=2"; "name+=x" appends, "name-=x" prepends
+	ExtraEnv   []string // "NAME=value"
+	ExtraMount []string // "source:destination[:ro|rw[:hostPathType]]"
+}
+
+// PortRange is a closed range of ports, written "first-last".
+type PortRange struct{ First, Last uint16 }
+
+// String writes the range as kube-apiserver's --service-node-port-range takes it.
+func (r PortRange) String() string {
+	return strconv.Itoa(int(r.First)) + "-" + strconv.Itoa(int(r.Last))
+}
+
+// Names of CNI plug-ins that this version can install.
+const (
+	CNIFlannel = "flannel"
+	CNINone    = "none"
+)
+
+// Config is every setting that this version honours. Its field comments give the key. Load fills what the files
+// say over Default; Resolve fills what follows from other settings and from the machine.
+type Config struct {
+	Debug   bool   // debug
+	DataDir string // data-dir
+
+	// Cluster.
+	Token      Secret // token, or the content of token-file; empty: one is generated
+	AgentToken Secret // agent-token, or the content of agent-token-file; empty: the server token serves agents too
+
+	// Listeners.
+	BindAddress      netip.Addr // bind-address; zero: all addresses
+	AdvertiseAddress netip.Addr // advertise-address; Resolve: first external or node address
+	TLSSAN           []string   // tls-san
+
+	// Networking.
+	ClusterCIDR          []netip.Prefix // cluster-cidr
+	ServiceCIDR          []netip.Prefix // service-cidr
+	ServiceNodePortRange PortRange      // service-node-port-range
+	ClusterDNS           []netip.Addr   // cluster-dns; Resolve: tenth address of each service-cidr
+	ClusterDomain        string         // cluster-domain
+	CNI                  string         // cni: CNIFlannel or CNINone
+
+	// Node.
+	NodeName              string       // node-name; Resolve: host name
+	NodeIP                []netip.Addr // node-ip; Resolve: addresses of the host
+	NodeExternalIP        []netip.Addr // node-external-ip
+	NodeLabels            []string     // node-label: "key=value"
+	NodeTaints            []string     // node-taint: "key[=value]:effect"
+	ResolvConf            string       // resolv-conf
+	ProtectKernelDefaults bool         // protect-kernel-defaults
+
+	// Files for people.
+	WriteKubeconfig     string      // write-kubeconfig
+	WriteKubeconfigMode fs.FileMode // write-kubeconfig-mode
+
+	// Components.
+	Disable                      []string          // disable: add-ons by name, such as rke2-coredns
+	DisableScheduler             bool              // disable-scheduler
+	DisableCloudController       bool              // disable-cloud-controller
+	DisableKubeProxy             bool              // disable-kube-proxy
+	APIServer                    Component         // kube-apiserver-arg, -extra-env, -extra-mount
+	ControllerManager            Component         // kube-controller-manager-...
+	Scheduler                    Component         // kube-scheduler-...
+	CloudController              Component         // kube-cloud-controller-manager-arg, cloud-controller-manager-extra-...
+	KubeProxy                    Component         // kube-proxy-...
+	Etcd                         Component         // etcd-...
+	KubeletArgs                  []string          // kubelet-arg
+	ControlPlaneResourceRequests map[string]string // control-plane-resource-requests: "kube-apiserver-cpu" to "500m"
+	ControlPlaneResourceLimits   map[string]string // control-plane-resource-limits
+	ControlPlaneProbes           map[string]int32  // control-plane-probe-configuration: "etcd-startup-failure-threshold" to 30
+	EtcdExposeMetrics            bool              // etcd-expose-metrics
+
+	// Images.
+	SystemDefaultRegistry          string // system-default-registry
+	PrivateRegistry                string // private-registry: path of registries.yaml
+	DisableDefaultRegistryEndpoint bool   // disable-default-registry-endpoint
+
+	// Security.
+	SecretsEncryptionProvider      string // secrets-encryption-provider: aescbc or secretbox
+	AuditPolicyFile                string // audit-policy-file
+	PodSecurityAdmissionConfigFile string // pod-security-admission-config-file
+
+	tokenFile, agentTokenFile string
+	origin                    map[string]position // where each key that was set stands
+}
+
+// position is a line of a file.
+type position struct {
+	file string
+	line int
+}
+
+// Default returns RKE2's defaults, save for cni: this version brings flannel where RKE2 brings canal. What depends
+// on other settings or on the machine is filled in by Resolve.
+func Default() Config {
+	return Config{
+		DataDir:                   "/var/lib/rancher/rke2",
+		ServiceNodePortRange:      PortRange{First: 30000, Last: 32767},
+		ClusterDomain:             "cluster.local",
+		CNI:                       CNIFlannel,
+		WriteKubeconfig:           "/etc/rancher/rke2/rke2.yaml",
+		WriteKubeconfigMode:       0o600,
+		PrivateRegistry:           "/etc/rancher/rke2/registries.yaml",
+		SecretsEncryptionProvider: "aescbc",
+	}
+}

@@ -1,0 +1,106 @@
+package config
+
+// Status says what this version does with a key.
+type Status int
+
+// The two things that can happen to a known key.
+const (
+	Honoured Status = iota
+	Refused
+)
+
+// Key is one key of RKE2's config.yaml, as `rke2 server --help` and RKE2's server configuration reference list them.
+type Key struct {
+	Name    string
+	Status  Status
+	Doc     string   // what an honoured key sets
+	Reason  string   // why a refused key is refused
+	Neutral []string // values of a refused key that ask for what happens anyway; they are accepted
+
+	split bool               // a value may hold several, with commas between them
+	check func(string) error // judges one value
+	bind  func(*Config) any  // the field of an honoured key
+}
+
+// Keys returns every key that RKE2's server takes, in the order of its manual.
+func Keys() []Key {
+	return append(honoured(), refused()...)
+}
+
+func honoured() []Key {
+	keys := []Key{
+		{Name: "debug", Doc: "debug messages in node's log", bind: func(c *Config) any { return &c.Debug }},
+		{Name: "data-dir", Doc: "folder of all state", check: absolute, bind: func(c *Config) any { return &c.DataDir }},
+
+		{Name: "bind-address", Doc: "address that the supervisor and kube-apiserver listen on", bind: func(c *Config) any { return &c.BindAddress }},
+		{Name: "advertise-address", Doc: "address that kube-apiserver tells the cluster", bind: func(c *Config) any { return &c.AdvertiseAddress }},
+		{Name: "tls-san", Doc: "more names and addresses in the serving certificates", split: true, check: san, bind: func(c *Config) any { return &c.TLSSAN }},
+
+		{Name: "cluster-cidr", Doc: "networks of pods", split: true, bind: func(c *Config) any { return &c.ClusterCIDR }},
+		{Name: "service-cidr", Doc: "networks of services", split: true, bind: func(c *Config) any { return &c.ServiceCIDR }},
+		{Name: "service-node-port-range", Doc: "ports for services of type NodePort", bind: func(c *Config) any { return &c.ServiceNodePortRange }},
+		{Name: "cluster-dns", Doc: "address of the cluster's DNS, inside service-cidr", split: true, bind: func(c *Config) any { return &c.ClusterDNS }},
+		{Name: "cluster-domain", Doc: "DNS domain of the cluster", check: dnsName, bind: func(c *Config) any { return &c.ClusterDomain }},
+		{Name: "cni", Doc: "pod network: flannel or none", split: true, check: cni, bind: func(c *Config) any { return &c.CNI }},
+
+		{Name: "write-kubeconfig", Doc: "path of the administrator's kubeconfig", check: absolute, bind: func(c *Config) any { return &c.WriteKubeconfig }},
+		{Name: "write-kubeconfig-mode", Doc: "mode of that file, octal", bind: func(c *Config) any { return &c.WriteKubeconfigMode }},
+
+		{Name: "token", Doc: "secret that servers and agents join with", check: oneLine, bind: func(c *Config) any { return &c.Token }},
+		{Name: "token-file", Doc: "file that holds the token", check: absolute, bind: func(c *Config) any { return &c.tokenFile }},
+		{Name: "agent-token", Doc: "secret that only agents join with", check: oneLine, bind: func(c *Config) any { return &c.AgentToken }},
+		{Name: "agent-token-file", Doc: "file that holds the agent token", check: absolute, bind: func(c *Config) any { return &c.agentTokenFile }},
+
+		{Name: "node-name", Doc: "name of the node", check: dnsName, bind: func(c *Config) any { return &c.NodeName }},
+		{Name: "node-ip", Doc: "addresses of the node, one of each family", split: true, bind: func(c *Config) any { return &c.NodeIP }},
+		{Name: "node-external-ip", Doc: "external addresses of the node", split: true, bind: func(c *Config) any { return &c.NodeExternalIP }},
+		{Name: "node-label", Doc: "labels of the node, key=value", check: label, bind: func(c *Config) any { return &c.NodeLabels }},
+		{Name: "node-taint", Doc: "taints at first registration, key=value:effect", check: taint, bind: func(c *Config) any { return &c.NodeTaints }},
+		{Name: "resolv-conf", Doc: "resolv.conf for the kubelet", check: absolute, bind: func(c *Config) any { return &c.ResolvConf }},
+		{Name: "protect-kernel-defaults", Doc: "kubelet stops where kernel settings differ from its own", bind: func(c *Config) any { return &c.ProtectKernelDefaults }},
+
+		{Name: "disable", Doc: "packaged add-ons to leave out, such as rke2-coredns", split: true, check: addon, bind: func(c *Config) any { return &c.Disable }},
+		{Name: "disable-scheduler", Doc: "no kube-scheduler", bind: func(c *Config) any { return &c.DisableScheduler }},
+		{Name: "disable-cloud-controller", Doc: "no cloud-controller-manager", bind: func(c *Config) any { return &c.DisableCloudController }},
+		{Name: "disable-kube-proxy", Doc: "no kube-proxy", bind: func(c *Config) any { return &c.DisableKubeProxy }},
+		{Name: "control-plane-resource-requests", Doc: "requests, such as kube-apiserver-cpu=500m", split: true, check: resource, bind: func(c *Config) any { return &c.ControlPlaneResourceRequests }},
+		{Name: "control-plane-resource-limits", Doc: "limits, such as etcd-memory=1Gi", split: true, check: resource, bind: func(c *Config) any { return &c.ControlPlaneResourceLimits }},
+		{Name: "control-plane-probe-configuration", Doc: "probe timings, such as etcd-startup-failure-threshold=30", split: true, check: probe, bind: func(c *Config) any { return &c.ControlPlaneProbes }},
+		{Name: "etcd-expose-metrics", Doc: "etcd metrics on the node address too", bind: func(c *Config) any { return &c.EtcdExposeMetrics }},
+
+		{Name: "system-default-registry", Doc: "registry put before the names of system images", check: oneLine, bind: func(c *Config) any { return &c.SystemDefaultRegistry }},
+		{Name: "private-registry", Doc: "path of registries.yaml", check: absolute, bind: func(c *Config) any { return &c.PrivateRegistry }},
+		{Name: "disable-default-registry-endpoint", Doc: "with a mirror set, never fall back to the registry itself", bind: func(c *Config) any { return &c.DisableDefaultRegistryEndpoint }},
+
+		{Name: "secrets-encryption-provider", Doc: "aescbc or secretbox", check: provider, bind: func(c *Config) any { return &c.SecretsEncryptionProvider }},
+		{Name: "audit-policy-file", Doc: "audit policy for kube-apiserver", check: absolute, bind: func(c *Config) any { return &c.AuditPolicyFile }},
+		{Name: "pod-security-admission-config-file", Doc: "admission configuration in place of rke2-pss.yaml", check: absolute, bind: func(c *Config) any { return &c.PodSecurityAdmissionConfigFile }},
+
+		{Name: "kubelet-arg", Doc: "flags for kubelet, name=value", check: arg, bind: func(c *Config) any { return &c.KubeletArgs }},
+	}
+	return append(keys, componentKeys()...)
+}
+
+// componentKeys returns the three keys of each static pod. The flags of the cloud controller go by another name
+// than its mounts and variables: that is RKE2's, not ours.
+func componentKeys() []Key {
+	var keys []Key
+	for _, of := range []struct {
+		arg, name string
+		field     func(*Config) *Component
+	}{
+		{"kube-apiserver", "kube-apiserver", func(c *Config) *Component { return &c.APIServer }},
+		{"kube-controller-manager", "kube-controller-manager", func(c *Config) *Component { return &c.ControllerManager }},
+		{"kube-scheduler", "kube-scheduler", func(c *Config) *Component { return &c.Scheduler }},
+		{"kube-cloud-controller-manager", "cloud-controller-manager", func(c *Config) *Component { return &c.CloudController }},
+		{"kube-proxy", "kube-proxy", func(c *Config) *Component { return &c.KubeProxy }},
+		{"etcd", "etcd", func(c *Config) *Component { return &c.Etcd }},
+	} {
+		keys = append(keys,
+			Key{Name: of.arg + "-arg", Doc: "flags for " + of.name + ", name=value", check: arg, bind: func(c *Config) any { return &of.field(c).Args }},
+			Key{Name: of.name + "-extra-env", Doc: "variables for " + of.name + ", NAME=value", check: variable, bind: func(c *Config) any { return &of.field(c).ExtraEnv }},
+			Key{Name: of.name + "-extra-mount", Doc: "mounts for " + of.name + ", source:destination[:ro]", check: mount, bind: func(c *Config) any { return &of.field(c).ExtraMount }},
+		)
+	}
+	return keys
+}

@@ -1,0 +1,91 @@
+package config
+
+// refused lists the keys that RKE2 has and this version cannot honour, with the reason a user reads.
+func refused() []Key {
+	const (
+		joining   = "joining another server comes in a later version; this one runs a single server"
+		datastore = "only the etcd on this node is supported as datastore"
+		snapshots = "etcd snapshots come in a later version"
+		reset     = "cluster reset and restore come in a later version"
+		roles     = "a server of this version runs every control plane component"
+		images    = "system images are part of the verified root and cannot be replaced one by one"
+		runtime   = "containerd and kubelet are part of the verified root"
+		plugins   = "the machine runs no programs from outside the verified root"
+		charts    = "Helm charts come in a later version"
+		cloud     = "cloud provider integrations come in a later version"
+		logging   = "logs have fixed places and bounded size; debug is the one setting"
+		tunnel    = "the agent tunnel comes in a later version; kube-apiserver reaches this node directly"
+	)
+	keys := []Key{
+		{Name: "server", Reason: joining, Neutral: []string{""}},
+		{Name: "cluster-reset", Reason: reset, Neutral: []string{"false"}},
+		{Name: "cluster-reset-restore-path", Reason: reset, Neutral: []string{""}},
+		{Name: "tls-san-security", Reason: "serving certificates carry configured names only, which is the safe setting", Neutral: []string{"true"}},
+		{Name: "egress-selector-mode", Reason: tunnel, Neutral: []string{"disabled"}},
+		{Name: "servicelb-namespace", Reason: "the service load balancer comes in a later version", Neutral: []string{"kube-system"}},
+		{Name: "enable-servicelb", Reason: "the service load balancer comes in a later version", Neutral: []string{"false"}},
+		{Name: "ingress-controller", Reason: charts, Neutral: []string{"", "none"}},
+		{Name: "write-kubeconfig-group", Reason: "the machine has no groups of people", Neutral: []string{""}},
+		{Name: "helm-job-image", Reason: charts, Neutral: []string{""}},
+		{Name: "disable-etcd", Reason: roles, Neutral: []string{"false"}},
+		{Name: "disable-apiserver", Reason: roles, Neutral: []string{"false"}},
+		{Name: "disable-controller-manager", Reason: roles, Neutral: []string{"false"}},
+		{Name: "disable-agent", Reason: "a server of this version always runs a kubelet", Neutral: []string{"false"}},
+		{Name: "secrets-encryption", Reason: "secrets are always encrypted at rest", Neutral: []string{"true"}},
+		{Name: "cloud-provider-name", Reason: cloud, Neutral: []string{""}},
+		{Name: "cloud-provider-config", Reason: cloud, Neutral: []string{""}},
+		{Name: "profile", Reason: "the CIS profile comes in a later version", Neutral: []string{""}},
+		{Name: "selinux", Reason: "the kernel runs without an SELinux policy", Neutral: []string{"false"}},
+		{Name: "embedded-registry", Reason: "the embedded registry comes in a later version", Neutral: []string{"false"}},
+		{Name: "supervisor-metrics", Reason: "metrics of the supervisor come in a later version", Neutral: []string{"false"}},
+		{Name: "enable-pprof", Reason: "the supervisor has no profiling endpoint", Neutral: []string{"false"}},
+		{Name: "with-node-id", Reason: "node names with a generated suffix come in a later version", Neutral: []string{"false"}},
+		{Name: "image-credential-provider-bin-dir", Reason: plugins, Neutral: []string{""}},
+		{Name: "image-credential-provider-config", Reason: plugins, Neutral: []string{""}},
+		{Name: "lb-server-port", Reason: "a single server needs no load balancer for its clients", Neutral: []string{"6444"}},
+		{Name: "container-runtime-endpoint", Reason: runtime, Neutral: []string{""}},
+		{Name: "default-runtime", Reason: runtime, Neutral: []string{"", "runc"}},
+		{Name: "nonroot-devices", Reason: runtime, Neutral: []string{"false"}},
+		{Name: "snapshotter", Reason: runtime, Neutral: []string{"", "overlayfs"}},
+		{Name: "kubelet-path", Reason: runtime, Neutral: []string{""}},
+		{Name: "airgap-extra-registry", Reason: images, Neutral: []string{""}},
+		{Name: "log", Reason: logging, Neutral: []string{""}},
+		{Name: "alsologtostderr", Reason: logging, Neutral: []string{"false"}},
+		{Name: "v", Reason: logging, Neutral: []string{"0"}},
+		{Name: "vmodule", Reason: logging, Neutral: []string{""}},
+		{Name: "etcd-disable-snapshots", Reason: snapshots, Neutral: []string{"true"}},
+	}
+	for _, name := range []string{"name", "schedule-cron", "retention", "dir", "compress", "reconcile-interval"} {
+		keys = append(keys, Key{Name: "etcd-snapshot-" + name, Reason: snapshots})
+	}
+	keys = append(keys, Key{Name: "etcd-s3", Reason: snapshots, Neutral: []string{"false"}})
+	for _, name := range []string{
+		"endpoint", "endpoint-ca", "skip-ssl-verify", "access-key", "secret-key", "session-token", "bucket",
+		"bucket-lookup-type", "region", "folder", "retention", "proxy", "config-secret", "insecure", "timeout",
+	} {
+		keys = append(keys, Key{Name: "etcd-s3-" + name, Reason: snapshots})
+	}
+	for _, name := range []string{"endpoint", "cafile", "certfile", "keyfile"} {
+		keys = append(keys, Key{Name: "datastore-" + name, Reason: datastore, Neutral: []string{""}})
+	}
+	for _, name := range []string{
+		"kube-apiserver", "kube-controller-manager", "cloud-controller-manager", "kube-proxy", "kube-scheduler",
+		"pause", "runtime", "etcd",
+	} {
+		keys = append(keys, Key{Name: name + "-image", Reason: images, Neutral: []string{""}})
+	}
+	for i := range keys {
+		keys[i].Status = Refused
+	}
+	return keys
+}
+
+// k3sKeys are keys of k3s that RKE2 leaves out. People copy them over, and "unknown" would not help them.
+func k3sKeys() []string {
+	return []string{
+		"advertise-port", "cluster-init", "cluster-secret", "default-local-storage-path", "disable-helm-controller",
+		"disable-network-policy", "docker", "flannel-backend", "flannel-cni-conf", "flannel-conf", "flannel-external-ip",
+		"flannel-iface", "flannel-ipv6-masq", "https-listen-port", "no-deploy", "no-flannel", "prefer-bundled-bin",
+		"rootless", "vpn-auth", "vpn-auth-file",
+	}
+}
