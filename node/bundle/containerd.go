@@ -7,10 +7,12 @@ import (
 
 	"github.com/containerd/containerd/v2/cmd/containerd/command"
 	"github.com/containerd/containerd/v2/cmd/ctr/app"
+
+	"keelson/node/snapshot"
 )
 
 func containerd() int {
-	registerPlugins()
+	snapshot.Register()
 	if err := command.App().Run(context.Background(), os.Args); err != nil {
 		fmt.Fprintln(os.Stderr, "containerd:", err)
 		return 1
@@ -25,5 +27,3 @@ func ctr() int {
 	}
 	return 0
 }
-
-func registerPlugins() {}
