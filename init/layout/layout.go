@@ -118,6 +118,7 @@ const (
 	RandomSeed    = StateKeelson + "/random-seed"
 	Hostname      = StateKeelson + "/hostname"
 	UserData      = StateKeelson + "/user-data" // last accepted document
+	LastTime      = StateKeelson + "/last-time" // newest time known, floor of the clock
 	TimelineState = StateKeelson + "/timeline.json"
 	RancherState  = StateKeelson + "/etc/rancher" // bind mounted on EtcRancher
 	Logs          = "/var/log/keelson"
