@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 
+	"keelson/imagebuild/guid"
 	"keelson/init/layout"
 )
 
@@ -52,11 +53,7 @@ type Tree struct {
 func Derive(seed []byte) Options {
 	var o Options
 	o.Salt = sha256.Sum256(append([]byte("keelson verity salt\x00"), seed...))
-	id := sha256.Sum256(append([]byte("keelson verity uuid\x00"), seed...))
-	copy(o.UUID[:], id[:])
-	// RFC 9562, 5.8: version 8, variant 10.
-	o.UUID[6] = o.UUID[6]&0x0f | 0x80
-	o.UUID[8] = o.UUID[8]&0x3f | 0x80
+	o.UUID = guid.Derive(seed, "verity")
 	return o
 }
 

@@ -1,0 +1,154 @@
+// Package uki assembles a unified kernel image: systemd's EFI stub with the
+// kernel, the initramfs and the kernel command line as sections behind it,
+// one file for firmware to start and, later, one file to sign.
+//
+// It adds sections and changes the few header fields that count them; it
+// never touches the stub's code and signs nothing. Stub and kernel come from
+// Debian packages. Read takes an image apart again, for tests and for whoever
+// wants to know what an image would boot.
+//
+// Format: UAPI group, unified_kernel_image.md; Microsoft PE/COFF.
+package uki
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Parts is what a unified kernel image is made of.
+type Parts struct {
+	OSRelease []byte // os-release(5): systemd-boot takes the title from it
+	Cmdline   string
+	Uname     string // kernel release, as uname -r has it
+	Initrd    []byte
+	Linux     []byte
+}
+
+// pageSize is what the new sections' addresses are aligned to, whatever the
+// stub says: firmware that protects memory does it by pages.
+const pageSize = 4096
+
+// Build puts parts behind stub.
+func Build(stub []byte, p Parts) ([]byte, error) {
+	h, err := parse(stub)
+	if err != nil {
+		return nil, fmt.Errorf("uki: stub: %w", err)
+	}
+	added, err := sectionsOf(p)
+	if err != nil {
+		return nil, fmt.Errorf("uki: %w", err)
+	}
+	for _, s := range h.sections {
+		for _, a := range added {
+			if s.name == a.name {
+				return nil, fmt.Errorf("uki: stub: section %s is there already", s.name)
+			}
+		}
+	}
+	room := (int(h.headersSize) - h.table) / sectionLen
+	if len(h.sections)+len(added) > room {
+		return nil, fmt.Errorf("uki: stub: its headers have room for %d sections, %d are needed", room, len(h.sections)+len(added))
+	}
+	return assemble(stub, h, added)
+}
+
+type newSection struct {
+	name string
+	data []byte
+}
+
+// sectionsOf is the list in the order of the specification; the kernel comes
+// last, so that what it grows by when it is unpacked in place hits nothing.
+func sectionsOf(p Parts) ([]newSection, error) {
+	cmdline := strings.TrimSpace(p.Cmdline)
+	list := []newSection{
+		{".osrel", p.OSRelease}, {".cmdline", []byte(cmdline)}, {".uname", []byte(p.Uname)},
+		{".initrd", p.Initrd}, {".linux", p.Linux},
+	}
+	for _, s := range list {
+		if len(s.data) == 0 {
+			return nil, fmt.Errorf("section %s is empty", s.name)
+		}
+		if len(s.data) > 1<<30 {
+			return nil, fmt.Errorf("section %s has %d bytes", s.name, len(s.data))
+		}
+	}
+	// The stub turns the bytes into UTF-16 one by one, and the kernel keeps
+	// 2047 of them (COMMAND_LINE_SIZE on x86 and arm64).
+	for _, c := range []byte(cmdline) {
+		if c < ' ' || c > '~' {
+			return nil, fmt.Errorf("command line: byte %#x: want printable ASCII", c)
+		}
+	}
+	if len(cmdline) > 2047 {
+		return nil, fmt.Errorf("command line of %d bytes: the kernel keeps 2047", len(cmdline))
+	}
+	return list, nil
+}
+
+func assemble(stub []byte, h header, added []newSection) ([]byte, error) {
+	le := binary.LittleEndian
+	size := alignUp(uint32(len(stub)), h.fileAlign)
+	vaddr := h.headersSize
+	for _, s := range h.sections {
+		vaddr = max(vaddr, s.vaddr+max(s.vsize, s.rawSize))
+	}
+	// One allocation of the final size: these are tens of megabytes.
+	total := uint64(size)
+	for _, s := range added {
+		total += uint64(alignUp(uint32(len(s.data)), h.fileAlign))
+	}
+	if total > 1<<31 {
+		return nil, errors.New("uki: the image would pass 2 GiB")
+	}
+	out := make([]byte, total)
+	copy(out, stub)
+	at, initialized := size, le.Uint32(stub[h.opt+optInitialized:])
+	for i, s := range added {
+		vaddr = alignUp(vaddr, pageSize)
+		raw := alignUp(uint32(len(s.data)), h.fileAlign)
+		e := out[h.table+(len(h.sections)+i)*sectionLen:][:sectionLen]
+		clear(e)
+		copy(e, s.name)
+		le.PutUint32(e[8:], uint32(len(s.data)))
+		le.PutUint32(e[12:], vaddr)
+		le.PutUint32(e[16:], raw)
+		le.PutUint32(e[20:], at)
+		le.PutUint32(e[36:], sectionReadData)
+		copy(out[at:], s.data)
+		at, vaddr, initialized = at+raw, vaddr+uint32(len(s.data)), initialized+raw
+	}
+	le.PutUint16(out[h.coff+coffSections:], uint16(len(h.sections)+len(added)))
+	le.PutUint32(out[h.opt+optInitialized:], initialized)
+	le.PutUint32(out[h.opt+optImageSize:], alignUp(vaddr, max(h.sectionAlign, pageSize)))
+	// EFI firmware ignores the checksum, and a signature must leave it out.
+	le.PutUint32(out[h.opt+optChecksum:], 0)
+	return out, nil
+}
+
+// Read takes an image apart. The slices point into b.
+func Read(b []byte) (Parts, error) {
+	h, err := parse(b)
+	if err != nil {
+		return Parts{}, fmt.Errorf("uki: %w", err)
+	}
+	var p Parts
+	var missing []string
+	get := func(name string) []byte {
+		for _, s := range h.sections {
+			if s.name == name {
+				return b[s.offset:][:min(s.vsize, s.rawSize)]
+			}
+		}
+		missing = append(missing, name)
+		return nil
+	}
+	p.OSRelease, p.Cmdline, p.Uname = get(".osrel"), string(get(".cmdline")), string(get(".uname"))
+	p.Initrd, p.Linux = get(".initrd"), get(".linux")
+	if len(missing) > 0 {
+		return Parts{}, fmt.Errorf("uki: no section %s", strings.Join(missing, ", "))
+	}
+	return p, nil
+}
