@@ -32,7 +32,7 @@ type Config struct {
 	InstanceID string // meta-data instance-id
 	Hostname   string // the name of the node, one label or more
 	FQDN       string // with the domain, for /etc/hosts
-	Role       string // server or agent; RoleServer where nobody says
+	Role       string // RoleServer, also where nobody says
 	Files      []File // write_files in order, then rke2's map
 	NTP        NTP
 	Timezone   string // name below /usr/share/zoneinfo, checked for form only
@@ -42,14 +42,8 @@ type Config struct {
 	SSHKeys    []string // for the debug overlay; reported elsewhere
 }
 
-// Roles of a machine.
-const (
-	RoleServer = "server"
-	RoleAgent  = "agent"
-)
-
-// RKE2ConfigPath is where rke2's map of the user-data goes.
-const RKE2ConfigPath = "/etc/rancher/rke2/config.yaml.d/00-user-data.yaml"
+// RoleServer is the one role of this version: control plane and workloads.
+const RoleServer = "server"
 
 // File is one entry of write_files, content decoded. The owner is root.
 type File struct {
