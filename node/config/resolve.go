@@ -101,7 +101,7 @@ func (c Config) Validate() error {
 		problems = append(problems, c.problem(key, format, args...))
 	}
 	if !isDNSName(c.NodeName) {
-		fail("node-name", "is %q; write a DNS name of lower-case letters, digits, - and .", c.NodeName)
+		fail("node-name", "is %q; write a DNS name of lower-case letters, digits, dashes and dots", c.NodeName)
 	}
 	if len(c.NodeIP) == 0 {
 		fail("node-ip", "is not set and the machine has no address for the networks of cluster-cidr; set it or give the machine an address")

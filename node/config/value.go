@@ -43,7 +43,7 @@ func isDNSName(s string) bool {
 
 func dnsName(s string) error {
 	if !isDNSName(s) {
-		return fmt.Errorf("is %q; write a DNS name of lower-case letters, digits, - and .", s)
+		return fmt.Errorf("is %q; write a DNS name of lower-case letters, digits, dashes and dots", s)
 	}
 	return nil
 }
