@@ -8,12 +8,12 @@
 // document: userdata.Load and netconfig.Load do.
 //
 //	docs, err := source.Collect(ctx, source.Config{
-//		Cmdline: cmdline, ESP: "/dev/vda2", LoadModule: modules.Load,
-//		Stored: layout.UserData, Settle: 3 * time.Second, Logger: log,
+//		Cmdline: cmdline, ESP: "/dev/vda2", FwCfg: source.DefaultFwCfg, LoadModule: modules.Load,
+//		Stored: layout.UserData, Settle: 3 * time.Second, NextDevice: blockEvents,
 //	})
 //	... userdata.Load(docs) without a fatal problem ...
 //	err = source.Store(layout.UserData, docs)
 //
-// After a refusal, Changed blocks until a block device appears or changes its
-// medium; then Collect is worth another try.
+// After a refusal, a block device that appears or changes its medium makes
+// Collect worth another try.
 package source

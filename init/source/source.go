@@ -1,7 +1,7 @@
 package source
 
 import (
-	"log/slog"
+	"context"
 	"time"
 )
 
@@ -25,13 +25,14 @@ type Config struct {
 	Mount func(Volume) (Mounted, error)
 	// LoadModule makes a file system known to the kernel, since PID 1 has no
 	// modprobe that the kernel could call; nil means it is built in.
-	LoadModule func(name string) error
+	LoadModule func(names ...string) error
 
+	// NextDevice blocks until the kernel tells of a block device, new or with a
+	// new medium (a subscription of package uevent to "block").
+	NextDevice func(context.Context) error
 	// Settle is how long to wait for a NoCloud volume to appear where neither a
 	// source nor a stored copy gave anything (a first boot with a slow drive).
 	Settle time.Duration
-
-	Logger *slog.Logger
 }
 
 // Places on a running machine.
