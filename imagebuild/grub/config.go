@@ -31,6 +31,7 @@ fi
 		return nil, fmt.Errorf("grub.cfg: no entries")
 	}
 	for i, e := range entries {
+		e.Cmdline = strings.TrimSpace(e.Cmdline)
 		for _, s := range []string{e.Title, e.Kernel, e.Initrd, e.Cmdline} {
 			if err := quotable(s); err != nil {
 				return nil, fmt.Errorf("grub.cfg: entry %d: %w", i, err)
