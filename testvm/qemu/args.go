@@ -1,0 +1,169 @@
+package qemu
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Firmware says how the guest's first instruction is found.
+type Firmware string
+
+// The ways to start a guest.
+const (
+	UEFI   Firmware = "uefi"   // OVMF, then the disk
+	BIOS   Firmware = "bios"   // SeaBIOS, then the disk
+	Direct Firmware = "direct" // QEMU loads the kernel itself
+)
+
+// ParseFirmware reads the value of a flag.
+func ParseFirmware(s string) (Firmware, error) {
+	switch f := Firmware(s); f {
+	case UEFI, BIOS, Direct:
+		return f, nil
+	}
+	return "", fmt.Errorf("firmware %q: want uefi, bios or direct", s)
+}
+
+// Disk is one virtio-blk disk, in the order in which the guest sees them.
+type Disk struct {
+	Path     string
+	Format   string // raw or qcow2
+	ReadOnly bool
+	Serial   string // what the guest reads in /sys/block/*/serial
+}
+
+// Forward takes a TCP port of the host's loopback into the guest.
+type Forward struct{ Host, Guest int }
+
+// Config is one machine. Binary and Accel must be given, everything else has
+// a zero value that means "none".
+type Config struct {
+	Binary string // qemu-system-x86_64
+	Accel  string // as -accel takes it, see Probe
+	CPUs   int    // 1 where 0
+	Memory int    // MiB, 512 where 0
+
+	Firmware Firmware
+	Code     string // OVMF's code, never written (UEFI)
+	Vars     string // OVMF's variables, this machine's own copy (UEFI)
+	Kernel   string // Direct
+	Initrd   string // Direct
+	Cmdline  string // Direct
+
+	Disks    []Disk
+	Network  bool // user networking: guest 10.0.2.15, host 10.0.2.2, DNS 10.0.2.3
+	Forwards []Forward
+	FWCfg    map[string]string // name to file
+	NoReboot bool              // a reset of the guest ends QEMU
+}
+
+// HostInGuest is the address under which the guest reaches the loopback of
+// the host (QEMU's user networking, net/slirp.c).
+const HostInGuest = "10.0.2.2"
+
+// File descriptors that Start hands over.
+const (
+	serialFD = 3
+	qmpFD    = 4
+)
+
+// Args renders the command line without the program's name.
+//
+// The serial port and the QMP monitor are sockets that are open already, so
+// that neither a path has a length limit nor a connection has to be waited for.
+func (c Config) Args() ([]string, error) {
+	if c.Accel == "" {
+		return nil, errors.New("qemu arguments: no accelerator chosen")
+	}
+	a := []string{
+		"-nodefaults", "-no-user-config", "-display", "none",
+		"-machine", "q35", "-accel", c.Accel, "-cpu", cpuModel(c.Accel),
+		"-smp", strconv.Itoa(max(c.CPUs, 1)), "-m", strconv.Itoa(orDefault(c.Memory, 512)),
+		"-chardev", fmt.Sprintf("socket,id=serial,fd=%d", serialFD), "-serial", "chardev:serial",
+		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", qmpFD), "-mon", "chardev=qmp,mode=control",
+		"-device", "virtio-rng-pci",
+	}
+	if c.NoReboot {
+		a = append(a, "-no-reboot")
+	}
+	fw, err := c.firmwareArgs()
+	if err != nil {
+		return nil, err
+	}
+	a = append(a, fw...)
+	for i, d := range c.Disks {
+		if d.Format != "raw" && d.Format != "qcow2" {
+			return nil, fmt.Errorf("qemu arguments: disk %s: format %q: want raw or qcow2", d.Path, d.Format)
+		}
+		drive := fmt.Sprintf("if=none,id=disk%d,format=%s,file=%s", i, d.Format, escape(d.Path))
+		if d.ReadOnly {
+			drive += ",readonly=on"
+		} else {
+			drive += ",discard=unmap"
+		}
+		device := fmt.Sprintf("virtio-blk-pci,drive=disk%d,bootindex=%d", i, i)
+		if d.Serial != "" {
+			device += ",serial=" + escape(d.Serial)
+		}
+		a = append(a, "-drive", drive, "-device", device)
+	}
+	if c.Network {
+		netdev := "user,id=net0"
+		for _, f := range c.Forwards {
+			netdev += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:%d", f.Host, f.Guest)
+		}
+		// Without romfile= the firmware would load a PXE ROM and try it.
+		a = append(a, "-netdev", netdev, "-device", "virtio-net-pci,netdev=net0,romfile=")
+	}
+	for _, name := range sortedKeys(c.FWCfg) {
+		a = append(a, "-fw_cfg", "name="+escape(name)+",file="+escape(c.FWCfg[name]))
+	}
+	return a, nil
+}
+
+func (c Config) firmwareArgs() ([]string, error) {
+	switch c.Firmware {
+	case UEFI:
+		if c.Code == "" || c.Vars == "" {
+			return nil, errors.New("qemu arguments: UEFI needs the firmware's code and a copy of its variables")
+		}
+		return []string{
+			"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=" + escape(c.Code),
+			"-drive", "if=pflash,format=raw,unit=1,file=" + escape(c.Vars),
+		}, nil
+	case BIOS:
+		return nil, nil
+	case Direct:
+		if c.Kernel == "" {
+			return nil, errors.New("qemu arguments: a direct start needs a kernel")
+		}
+		a := []string{"-kernel", c.Kernel, "-append", c.Cmdline}
+		if c.Initrd != "" {
+			a = append(a, "-initrd", c.Initrd)
+		}
+		return a, nil
+	}
+	_, err := ParseFirmware(string(c.Firmware))
+	return nil, err
+}
+
+// cpuModel: "max" is everything the accelerator has. KVM's is the host's CPU.
+func cpuModel(accel string) string {
+	if strings.HasPrefix(accel, "kvm") {
+		return "host"
+	}
+	return "max"
+}
+
+// escape doubles the comma, the only character that QEMU's option lists read
+// as their own (util/qemu-option.c, get_opt_value).
+func escape(s string) string { return strings.ReplaceAll(s, ",", ",,") }
+
+func orDefault(n, def int) int {
+	if n == 0 {
+		return def
+	}
+	return n
+}

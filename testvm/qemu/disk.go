@@ -1,0 +1,48 @@
+package qemu
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// CreateOverlay makes a qcow2 disk of size bytes at path whose content is that
+// of the raw image base until it is written to. The image itself is never
+// written, so that several machines may start from one.
+func CreateOverlay(ctx context.Context, base, path string, size int64) error {
+	abs, err := filepath.Abs(base) // a relative name would be looked up beside the overlay
+	if err != nil {
+		return fmt.Errorf("overlay disk %s: %w", path, err)
+	}
+	if _, err := os.Stat(abs); err != nil {
+		return fmt.Errorf("overlay disk %s: %w: build the image first (make image)", path, err)
+	}
+	cmd := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", abs, path, fmt.Sprint(size))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("overlay disk %s: qemu-img: %w: %s", path, err, out)
+	}
+	return nil
+}
+
+// Flatten writes the content of a disk as a raw file, holes kept.
+func Flatten(ctx context.Context, disk, raw string) error {
+	cmd := exec.CommandContext(ctx, "qemu-img", "convert", "-q", "-U", "-O", "raw", disk, raw)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("flatten disk %s: qemu-img: %w: %s", disk, err, out)
+	}
+	return nil
+}
+
+// CopyFile copies a small file, such as the firmware's variables.
+func CopyFile(from, to string) error {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return fmt.Errorf("copy to %s: %w", to, err)
+	}
+	if err := os.WriteFile(to, data, 0o600); err != nil {
+		return fmt.Errorf("copy %s: %w", from, err)
+	}
+	return nil
+}
