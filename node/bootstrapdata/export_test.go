@@ -1,0 +1,4 @@
+package bootstrapdata
+
+// Seal is seal, for the test of the vector.
+var Seal = seal

@@ -1,0 +1,131 @@
+package bootstrapdata
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"keelson/node/file"
+)
+
+// agreedPath is where a server remembers, below <server>, the hash of each file at its last agreement with the
+// record. With it, "who changed?" needs no clock (the harm of comparing clocks: k3s issues 3888, 4910, 7313).
+const agreedPath = "cred/.bootstrap-agreed.json"
+
+// Reconcile makes the disk follow the record and returns the paths it wrote. A file that is missing is written; one
+// that differs is written if the disk still has what was last agreed on; if it is the disk that changed, the result
+// is ErrConflict and nothing is written. The password file is the exception: its server row is proven right by
+// having decrypted the record, the rest may change at will, so the disk's stays. Where a whole folder of secrets
+// is missing or empty, the record is written as a whole.
+func Reconcile(serverDir string, record Data) ([]string, error) {
+	agreed := loadAgreed(serverDir)
+	fresh, err := fresh(serverDir)
+	if err != nil {
+		return nil, fmt.Errorf("reconcile bootstrap data: %w", err)
+	}
+	disk, err := Collect(serverDir)
+	if err != nil {
+		return nil, err
+	}
+	var write []Entry
+	var conflicts []string
+	for _, e := range Entries() {
+		want, ok := record[e.Name]
+		if !ok {
+			continue
+		}
+		have, onDisk := disk[e.Name]
+		switch {
+		case !onDisk || fresh:
+			write = append(write, e)
+		case hash(have.Content) == hash(want.Content):
+		case e.Name == "PasswdFile":
+		case agreed[e.Name] == hash(have.Content):
+			write = append(write, e)
+		default:
+			conflicts = append(conflicts, filepath.Join(serverDir, e.Path))
+		}
+	}
+	if len(conflicts) > 0 {
+		return nil, &ErrConflict{Paths: conflicts}
+	}
+	paths, err := put(serverDir, record, write)
+	if err != nil {
+		return nil, err
+	}
+	return paths, saveAgreed(serverDir, record)
+}
+
+// put writes entries of the record to disk, with their times.
+func put(serverDir string, record Data, entries []Entry) ([]string, error) {
+	var files []file.File
+	for _, e := range entries {
+		path := filepath.Join(serverDir, e.Path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return nil, fmt.Errorf("write bootstrap data: %w", err)
+		}
+		files = append(files, file.File{Path: path, Data: record[e.Name].Content, Mode: 0o600})
+	}
+	if err := file.WriteAll(files); err != nil {
+		return nil, fmt.Errorf("write bootstrap data: %w", err)
+	}
+	var paths []string
+	for i, e := range entries {
+		if at := record[e.Name].Timestamp; !at.IsZero() {
+			if err := os.Chtimes(files[i].Path, at, at); err != nil {
+				return nil, fmt.Errorf("write bootstrap data: %w", err)
+			}
+		}
+		paths = append(paths, files[i].Path)
+	}
+	return paths, nil
+}
+
+// fresh tells whether one of the folders of secrets is missing or empty.
+func fresh(serverDir string) (bool, error) {
+	for _, dir := range []string{"cred", "tls", "tls/etcd"} {
+		entries, err := os.ReadDir(filepath.Join(serverDir, dir))
+		if os.IsNotExist(err) || err == nil && len(entries) == 0 {
+			return true, nil
+		} else if err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// loadAgreed reads the hashes of the last agreement. One that is missing or broken agrees on nothing, which makes
+// every difference a conflict: the safe reading.
+func loadAgreed(serverDir string) map[string]string {
+	agreed := map[string]string{}
+	data, err := os.ReadFile(filepath.Join(serverDir, agreedPath))
+	if err != nil || json.Unmarshal(data, &agreed) != nil {
+		return map[string]string{}
+	}
+	return agreed
+}
+
+func saveAgreed(serverDir string, record Data) error {
+	agreed := map[string]string{}
+	for name, f := range record {
+		agreed[name] = hash(f.Content)
+	}
+	data, err := json.Marshal(agreed)
+	if err != nil {
+		return fmt.Errorf("remember bootstrap data: %w", err)
+	}
+	path := filepath.Join(serverDir, agreedPath)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("remember bootstrap data: %w", err)
+	}
+	_, err = file.Ensure(path, data, 0o600)
+	return err
+}
+
+func hash(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,123 @@
+package bootstrapdata
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"keelson/node/token"
+)
+
+// Record is a value of the store.
+type Record struct {
+	Key      string
+	Value    string
+	Revision int64 // etcd's ModRevision
+}
+
+// Store is the part of etcd that records need.
+type Store interface {
+	// List returns all records whose keys begin with prefix.
+	List(ctx context.Context, prefix string) ([]Record, error)
+	// Put writes value if key still has revision, 0 meaning that it does not exist, and tells whether it did.
+	Put(ctx context.Context, key, value string, revision int64) (bool, error)
+}
+
+// What a store can hold that is not for us.
+var (
+	ErrNone       = errors.New("no bootstrap data in the datastore; check that the token is this cluster's")
+	ErrOtherToken = errors.New("bootstrap data already found and encrypted with different token; set the token that this cluster was made with")
+	ErrSeveral    = errors.New("the datastore holds several records of bootstrap data; remove all but the one of this cluster's token")
+)
+
+// Load reads and decrypts the record that password encrypts.
+func Load(ctx context.Context, s Store, password token.Secret) (Data, error) {
+	r, err := find(ctx, s, password)
+	if err != nil {
+		return nil, err
+	}
+	if r.Value == "" { // absent, or the lock of a server that is about to write it
+		return nil, ErrNone
+	}
+	plain, err := Decrypt(password, r.Value)
+	if err != nil {
+		return nil, err
+	}
+	return Decode(plain)
+}
+
+// Save writes data as the cluster's record if there is none, and tells whether it did. The first server's data
+// wins; an empty value is the lock that a server holds while it makes its data, and is replaced.
+func Save(ctx context.Context, s Store, password token.Secret, data Data) (bool, error) {
+	r, err := find(ctx, s, password)
+	if err != nil {
+		return false, err
+	}
+	if r.Value != "" {
+		return false, nil
+	}
+	plain, err := data.Encode()
+	if err != nil {
+		return false, err
+	}
+	value, err := Encrypt(password, plain)
+	if err != nil {
+		return false, err
+	}
+	saved, err := s.Put(ctx, Key(password), value, r.Revision)
+	if err != nil {
+		return false, fmt.Errorf("save bootstrap data: %w", err)
+	}
+	return saved, nil
+}
+
+// Sync brings disk and record together: the disk's files become the record where there is none, and the disk follows
+// the record where there is one. It returns the paths it wrote; components that have read them must start anew.
+func Sync(ctx context.Context, s Store, password token.Secret, serverDir string) ([]string, error) {
+	data, err := Collect(serverDir)
+	if err != nil {
+		return nil, err
+	}
+	saved, err := Save(ctx, s, password, data)
+	if err != nil {
+		return nil, err
+	}
+	if saved {
+		return nil, saveAgreed(serverDir, data)
+	}
+	record, err := Load(ctx, s, password)
+	if err != nil {
+		return nil, err
+	}
+	return Reconcile(serverDir, record)
+}
+
+// find returns the record of password, or an empty one. A store that holds another's record is refused: writing
+// beside it would split the cluster.
+func find(ctx context.Context, s Store, password token.Secret) (Record, error) {
+	all, err := s.List(ctx, Prefix)
+	if err != nil {
+		return Record{}, fmt.Errorf("list bootstrap data: %w", err)
+	}
+	switch {
+	case len(all) == 0:
+		return Record{Key: Key(password)}, nil
+	case len(all) > 1:
+		return Record{}, ErrSeveral
+	case all[0].Key != Key(password):
+		return Record{}, ErrOtherToken
+	}
+	return all[0], nil
+}
+
+// Serve gives the plain text that /v1-rke2/server-bootstrap answers with: the record, or the files of this server
+// where the store cannot give it (it is down, or nothing is saved yet), as RKE2 does.
+func Serve(ctx context.Context, s Store, password token.Secret, serverDir string) ([]byte, error) {
+	data, err := Load(ctx, s, password)
+	if err != nil {
+		if data, err = Collect(serverDir); err != nil {
+			return nil, err
+		}
+	}
+	return data.Encode()
+}
