@@ -166,6 +166,9 @@ func (r *Reader) Int(n *yaml.Node, key string, low, high int) (int, bool) {
 // Unknown notes a key that its section does not have.
 func (r *Reader) Unknown(p Pair, section string, known []string) {
 	text := "is not a key of " + section
+	if section == "" {
+		text = "is not a key here"
+	}
 	if near := nearest(p.Name, known); near != "" {
 		text += fmt.Sprintf("; did you mean %s?", near)
 	} else {
