@@ -20,8 +20,9 @@ const queueLength = 512
 
 // Console writes lines to all devices.
 type Console struct {
-	mu   sync.Mutex
-	outs []*output
+	mu    sync.Mutex
+	outs  []*output
+	early []string // lines from before there was a device
 }
 
 type output struct {
@@ -47,7 +48,29 @@ func (c *Console) Add(w io.Writer) {
 	go o.drain()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for _, line := range c.early {
+		o.put(line)
+	}
 	c.outs = append(c.outs, o)
+}
+
+// Opened ends the wait for devices: what was kept for them is forgotten.
+func (c *Console) Opened() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.early = nil
+}
+
+func (o *output) put(line string) {
+	o.pending.Add(1)
+	select {
+	case o.lines <- line:
+	default:
+		o.pending.Done()
+		o.mu.Lock()
+		o.dropped++
+		o.mu.Unlock()
+	}
 }
 
 func (o *output) drain() {
@@ -81,16 +104,11 @@ func (c *Console) Line(s string) {
 	}, s) + "\r\n"
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(c.outs) == 0 && len(c.early) < queueLength {
+		c.early = append(c.early, s)
+	}
 	for _, o := range c.outs {
-		o.pending.Add(1)
-		select {
-		case o.lines <- s:
-		default:
-			o.pending.Done()
-			o.mu.Lock()
-			o.dropped++
-			o.mu.Unlock()
-		}
+		o.put(s)
 	}
 }
 

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"keelson/init/console"
+	"keelson/init/identity"
+	"keelson/init/layout"
+	"keelson/init/mount"
+	"keelson/init/shutdown"
+)
+
+// end is the machine's end.
+func (m *machine) end(r shutdown.Request) {
+	shutdown.Run(shutdown.Config{
+		Services: m.stopServices,
+		Save: func(context.Context) {
+			m.stop() // lease renewal, clock and module loading
+			m.saveTimeline()
+			if m.machineID != "" {
+				if err := identity.SaveSeed(layout.RandomSeed); err != nil {
+					m.log.Warn("random seed", "error", err)
+				}
+			}
+			m.record.SetFile(nil)
+		},
+		Unmount: func() error { return mount.UnmountState(layout.State) },
+		Say:     m.con.Printf,
+		Flush:   func() { m.con.Flush(time.Second) },
+		Logger:  m.log,
+	}, r)
+}
+
+// stopServices ends what is supervised and returns when it is gone.
+func (m *machine) stopServices(ctx context.Context) {
+	m.mu.Lock()
+	running := make([]*supervised, 0, len(m.services))
+	for _, s := range m.services {
+		running = append(running, s)
+	}
+	m.mu.Unlock()
+	for _, s := range running {
+		s.stop()
+	}
+	for _, s := range running {
+		select {
+		case <-s.done:
+		case <-ctx.Done():
+			s.Kill()
+		}
+	}
+}
+
+// keys are the diagnostics at the console.
+func (m *machine) keys() []console.Key {
+	return []console.Key{
+		{Key: 's', Help: "status: services and the steps of the boot", Do: m.status},
+		{Key: 'l', Help: "logs of the services on the console, on or off", Do: func() []string {
+			on := !m.logsOn.Load()
+			m.logsOn.Store(on)
+			if on {
+				return []string{"logs: on (press l again for off)"}
+			}
+			return []string{"logs: off"}
+		}},
+	}
+}
+
+func (m *machine) status() []string {
+	lines := m.timeline.Lines()
+	children, reaped := m.reaper.Alive()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var names []string
+	for name := range m.services {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		lines = append(lines, fmt.Sprintf("service %s: %s", name, m.services[name].State()))
+	}
+	return append(lines, fmt.Sprintf("children: %d own, %d inherited and reaped", children, reaped))
+}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+	"time"
+
+	"keelson/init/apply"
+	"keelson/init/clock"
+	"keelson/init/identity"
+	"keelson/init/layout"
+	"keelson/init/netconfig"
+	"keelson/init/network"
+	"keelson/init/source"
+	"keelson/init/uevent"
+	"keelson/init/userdata"
+
+	"golang.org/x/sys/unix"
+)
+
+// The steps that find and follow the user-data.
+
+// settle is how long a first boot without any user-data waits for a medium; a
+// machine that has the copy of its last one does not wait.
+const settle = 3 * time.Second
+
+// userData collects, checks and applies the settings. A mistake in them is
+// shown, and the step waits for a correction: a machine must not come up as
+// something that nobody asked for.
+func (m *machine) userData(ctx context.Context) error {
+	sub := m.events.Subscribe("block")
+	defer sub.Close()
+	cfg := source.Config{
+		Cmdline: m.rawCmdline, ESP: m.disk.Partition(layout.NumberESP).Device(), FwCfg: source.DefaultFwCfg,
+		Stored: layout.UserData, LoadModule: m.load,
+		Settle: settle,
+	}
+	for tried := false; ; {
+		docs, err := source.Collect(ctx, cfg)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		// The same documents again: some other device changed.
+		if !tried || err != nil || !reflect.DeepEqual(docs, m.documents) {
+			tried, m.documents = true, docs
+			if err != nil {
+				m.con.Printf("user-data: %v", err)
+			}
+			if m.accept(docs) && m.applySettings() {
+				return source.Store(layout.UserData, docs)
+			}
+			m.con.Printf("waiting for corrected user-data")
+		}
+		if err := mediumChange(ctx, sub); err != nil {
+			return err
+		}
+	}
+}
+
+// load loads a module from the root.
+func (m *machine) load(names ...string) error {
+	if m.loader == nil {
+		return errors.New("the root has no modules for this kernel")
+	}
+	return m.loader.Load(names...)
+}
+
+// accept parses the documents and shows every problem with them.
+func (m *machine) accept(docs userdata.Documents) bool {
+	config, problems := userdata.Load(docs)
+	plan, more := netconfig.Load(docs.Network)
+	problems = append(problems, more...)
+	for _, p := range problems {
+		m.con.Printf("user-data: %s", p)
+	}
+	if userdata.Refused(problems) {
+		return false
+	}
+	m.config, m.plan = config, plan
+	return true
+}
+
+// applySettings puts the accepted settings in force; what does not take is
+// shown like a mistake in the document, since that is what it is.
+func (m *machine) applySettings() bool {
+	c := apply.DefaultConfig()
+	if err := m.load(m.config.Modules...); err != nil {
+		m.con.Printf("user-data: modules: %v", err)
+		return false
+	}
+	if err := apply.Apply(c, m.config); err != nil {
+		for _, e := range parts(err) {
+			m.con.Printf("user-data: %v", e)
+		}
+		return false
+	}
+	name, err := identity.EnsureHostname(layout.Hostname, m.config.Hostname, m.machineID)
+	if err == nil {
+		m.config.Hostname = name
+		err = apply.Names(c, name, m.config.FQDN, m.machineID, unix.Sethostname)
+	}
+	if err != nil {
+		m.con.Printf("user-data: hostname: %v", err)
+	}
+	return err == nil
+}
+
+// parts takes a joined error apart, so that each gets its own line.
+func parts(err error) []error {
+	var joined interface{ Unwrap() []error }
+	if !errors.As(err, &joined) {
+		return []error{err}
+	}
+	var out []error
+	for _, e := range joined.Unwrap() {
+		out = append(out, parts(e)...)
+	}
+	return out
+}
+
+// mediumChange waits until a block device appears or changes its medium. A
+// drive may report several changes for one medium: only the first after the
+// sources were read matters, and reading them again costs nothing.
+func mediumChange(ctx context.Context, sub *uevent.Subscription) error {
+	for {
+		ev, err := sub.Next(ctx)
+		if err != nil {
+			return fmt.Errorf("wait for corrected user-data: %w", err)
+		}
+		if ev.Action == "add" || ev.Action == "change" || ev.Action == uevent.Lost {
+			return nil
+		}
+	}
+}
+
+// networkBound is how long the boot waits for an address; the network goes on
+// trying after it, and so does the node.
+const networkBound = 20 * time.Second
+
+func (m *machine) startNetwork(ctx context.Context) error {
+	n, err := network.New(network.Config{Plan: m.plan, Hostname: m.config.Hostname, Logger: m.log})
+	if err != nil {
+		return err
+	}
+	m.net = n
+	m.task("network", n.Run)
+	return n.Wait(ctx, networkBound)
+}
+
+// epoch is the build time of the image.
+func (m *machine) epoch() (time.Time, error) {
+	value, ok := m.cmdline.Get(layout.ParamEpoch)
+	if !ok {
+		return time.Time{}, nil
+	}
+	seconds, err := strconv.ParseInt(value, 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("kernel parameter %s=%s: want seconds since 1970", layout.ParamEpoch, value)
+	}
+	return time.Unix(seconds, 0), nil
+}
+
+func (m *machine) clockFloor(context.Context) error {
+	epoch, err := m.epoch()
+	if err != nil {
+		return err
+	}
+	c, err := clock.New(clock.Config{Epoch: epoch, Logger: m.log})
+	if err != nil {
+		return err
+	}
+	return c.EnsureFloor()
+}
+
+func (m *machine) startClock(context.Context) error {
+	epoch, err := m.epoch()
+	if err != nil {
+		return err
+	}
+	c, err := clock.New(clock.Config{
+		Epoch: epoch, LastKnown: layout.LastTime, Logger: m.log,
+		Servers: func() []string { return append(m.config.NTP.Servers, m.net.Status().NTP...) },
+	})
+	if err != nil {
+		return err
+	}
+	if err := c.EnsureFloor(); err != nil {
+		return err
+	}
+	if !m.config.NTP.Disabled {
+		m.task("clock", c.Run)
+	}
+	return nil
+}
