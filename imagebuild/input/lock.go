@@ -118,3 +118,26 @@ func eachLine(name string, text []byte, f func([]string) error) error {
 	}
 	return nil
 }
+
+// Changes says, a line each, how one lock differs from another.
+func Changes(before, after []apt.Package) []string {
+	was := map[string]string{}
+	for _, p := range before {
+		was[p.Name] = p.Version
+	}
+	var out []string
+	for _, p := range after {
+		switch version, ok := was[p.Name]; {
+		case !ok:
+			out = append(out, fmt.Sprintf("%s: %s is new", p.Name, p.Version))
+		case version != p.Version:
+			out = append(out, fmt.Sprintf("%s: %s -> %s", p.Name, version, p.Version))
+		}
+		delete(was, p.Name)
+	}
+	for name := range was {
+		out = append(out, name+": gone")
+	}
+	sort.Strings(out)
+	return out
+}

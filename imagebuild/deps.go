@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sort"
+	"strings"
+)
+
+// need is a Debian package that a command needs, and how to see that it is
+// there: a program in PATH, or a file.
+type need struct {
+	pkg     string
+	program string
+	file    string
+	why     string
+}
+
+// needs says what each purpose needs from Debian besides Go.
+func needs(purpose string) ([]need, error) {
+	building := []need{
+		{pkg: "apt", program: "apt-get", why: "fetches and checks Debian packages"},
+		{pkg: "gcc", program: "gcc", why: "compiles the C part of runc"},
+		{pkg: "libc6-dev", file: "/usr/include/stdlib.h", why: "links runc"},
+		{pkg: "libseccomp-dev", file: "/usr/include/seccomp.h", why: "links runc"},
+		{pkg: "pkg-config", program: "pkg-config", why: "finds libseccomp"},
+		{pkg: "ca-certificates", file: "/etc/ssl/certs/ca-certificates.crt", why: "checks who serves Go modules"},
+	}
+	running := []need{
+		{pkg: "qemu-system-x86", program: "qemu-system-x86_64", why: "runs the machine"},
+		{pkg: "ovmf", file: "/usr/share/OVMF/OVMF_CODE_4M.fd", why: "UEFI firmware of the machine"},
+	}
+	switch purpose {
+	case "build":
+		return building, nil
+	case "run":
+		return running, nil
+	case "check":
+		return append(building,
+			need{pkg: "erofs-utils", program: "fsck.erofs", why: "checks EROFS images"},
+			need{pkg: "cryptsetup-bin", program: "veritysetup", why: "checks dm-verity trees"},
+			need{pkg: "dosfstools", program: "fsck.fat", why: "checks FAT volumes"},
+			need{pkg: "mtools", program: "mcopy", why: "reads FAT volumes"},
+			need{pkg: "gdisk", program: "sgdisk", why: "checks partition tables"},
+			need{pkg: "cpio", program: "cpio", why: "reads initramfs archives"},
+			need{pkg: "kmod", program: "depmod", why: "checks module indexes"},
+			need{pkg: "e2fsprogs", program: "mke2fs", why: "makes file systems to test with"},
+			need{pkg: "binutils", program: "objdump", why: "reads EFI programs"},
+		), nil
+	}
+	return nil, fmt.Errorf("deps: purpose %q: want build, run or check", purpose)
+}
+
+// here says whether the need is met; sbin folders are looked through as well,
+// which are not in everybody's PATH.
+func (n need) here() bool {
+	if n.file != "" {
+		_, err := os.Stat(n.file)
+		return err == nil
+	}
+	if _, err := exec.LookPath(n.program); err == nil {
+		return true
+	}
+	for _, dir := range []string{"/usr/sbin/", "/sbin/"} {
+		if _, err := os.Stat(dir + n.program); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// deps checks for what the machine must have; with install, and as root, it
+// installs what is missing. Otherwise it names the one command to run.
+func deps(ctx context.Context, purpose string, install bool, progress io.Writer) error {
+	all, err := needs(purpose)
+	if err != nil {
+		return err
+	}
+	var missing []string
+	for _, n := range all {
+		if !n.here() {
+			missing = append(missing, n.pkg)
+			fmt.Fprintf(progress, "  %s is missing: it %s\n", n.pkg, n.why)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	sort.Strings(missing)
+	command := "apt-get install -y --no-install-recommends " + strings.Join(missing, " ")
+	if !install || os.Geteuid() != 0 {
+		return fmt.Errorf("packages are missing; run: sudo %s", command)
+	}
+	for _, args := range [][]string{{"update", "-q"}, strings.Fields(command)[1:]} {
+		cmd := exec.CommandContext(ctx, "apt-get", args...)
+		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+		cmd.Stdout, cmd.Stderr = progress, progress
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("run apt-get %s: %w; by hand: sudo %s", args[0], err, command)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,303 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"keelson/imagebuild/cpio"
+	"keelson/imagebuild/disk"
+	"keelson/imagebuild/erofs"
+	"keelson/imagebuild/esp"
+	"keelson/imagebuild/grub"
+	"keelson/imagebuild/guid"
+	"keelson/imagebuild/input"
+	"keelson/imagebuild/tree"
+	"keelson/imagebuild/uki"
+	"keelson/imagebuild/verity"
+	"keelson/init/layout"
+)
+
+func (s *state) epoch() string { return fmt.Sprint(s.source.Epoch.Unix()) }
+
+// seed stands for the content of the root: identifiers are derived from it.
+func (s *state) seed() []byte {
+	sum := sha256.Sum256([]byte(s.rootHash + " " + s.epoch()))
+	return sum[:]
+}
+
+func rootKey(s *state) (string, error) {
+	var err error
+	if s.rootHash, err = s.memo.Digest(&s.root, "/"); err != nil {
+		return "", err
+	}
+	key := keyOf("root", s.rootHash, s.epoch())
+	// The stages behind need what writing the root gave.
+	text, ok := s.memo.Get("verity " + key)
+	if !ok {
+		return key, nil
+	}
+	s.verity, err = layout.ParseVerity(text)
+	return key, err
+}
+
+// writeRoot writes the EROFS and, behind it, its hash tree.
+func writeRoot(_ context.Context, s *state) error {
+	err := replace(s.part("root.erofs"), func(f *os.File) error {
+		seed := s.seed()
+		size, err := erofs.Write(f, &s.root, erofs.Options{Time: s.source.Epoch, UUID: guid.Derive(seed, "erofs")})
+		if err != nil {
+			return err
+		}
+		hashes, err := verity.Append(f, size, verity.Derive(seed))
+		s.verity = hashes.Verity
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.memo.Set("verity "+keyOf("root", s.rootHash, s.epoch()), s.verity.String())
+	return nil
+}
+
+// initrdTree is the initramfs: init, the modules that find the root, and the
+// console that the kernel opens before it starts init.
+func (s *state) initrdTree() (*tree.Tree, error) {
+	var t tree.Tree
+	for _, dir := range []string{"/dev", "/proc", "/sys", "/run"} {
+		if err := t.Dir(dir, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	console := tree.Entry{Path: "/dev/console", Mode: fs.ModeDevice | fs.ModeCharDevice | 0o600, Major: 5, Minor: 1}
+	if err := t.Add(console); err != nil {
+		return nil, err
+	}
+	if err := t.File("/init", 0o755, s.programs["init"]); err != nil {
+		return nil, err
+	}
+	set, err := s.moduleSet("boot")
+	if err != nil {
+		return nil, err
+	}
+	return &t, set.Put(&t, "/lib/modules")
+}
+
+func initrdKey(s *state) (string, error) {
+	t, err := s.initrdTree()
+	if err != nil {
+		return "", err
+	}
+	digest, err := s.memo.Digest(t, "/")
+	return keyOf("initrd", digest, s.epoch()), err
+}
+
+func writeInitrd(_ context.Context, s *state) error {
+	t, err := s.initrdTree()
+	if err != nil {
+		return err
+	}
+	return replace(s.part("initrd"), func(f *os.File) error { return cpio.WriteZstd(f, t) })
+}
+
+// writeCmdline joins the static part of the command line with what ties it
+// to this root.
+func writeCmdline(_ context.Context, s *state) error {
+	text, err := os.ReadFile("configs/cmdline")
+	if err != nil {
+		return fmt.Errorf("read command line: %w", err)
+	}
+	fields := strings.Fields(string(text))
+	for _, f := range fields {
+		if strings.HasPrefix(f, "keelson.") {
+			return fmt.Errorf("configs/cmdline: %s: parameters that begin with keelson. are the builder's", f)
+		}
+	}
+	s.cmdline = strings.Join(append(fields,
+		layout.ParamSlot+"="+string(layout.SlotA),
+		layout.ParamVerity+"="+s.verity.String(),
+		layout.ParamEpoch+"="+s.epoch()), " ")
+	return replace(s.part("cmdline"), func(f *os.File) error {
+		_, err := f.WriteString(s.cmdline + "\n")
+		return err
+	})
+}
+
+// packageFile reads a file of a package.
+func (s *state) packageFile(pkg, name string) ([]byte, error) {
+	one, err := input.Find(s.packages, pkg)
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(filepath.Join(one.Dir, name))
+}
+
+func (s *state) hashes(files ...string) (string, error) {
+	var sums []string
+	for _, file := range files {
+		sum, err := s.memo.File(file)
+		if err != nil {
+			return "", err
+		}
+		sums = append(sums, sum)
+	}
+	return strings.Join(sums, " "), nil
+}
+
+func (s *state) packageSum(pkg string) (string, error) {
+	one, err := input.Find(s.packages, pkg)
+	return one.SHA256, err
+}
+
+func ukiKey(s *state) (string, error) {
+	sums, err := s.hashes(s.kernel.Image, s.part("initrd"))
+	if err != nil {
+		return "", err
+	}
+	stub, err := s.packageSum("systemd-boot-efi")
+	return keyOf("uki", sums, s.cmdline, stub, string(s.source.osRelease())), err
+}
+
+func writeUKI(_ context.Context, s *state) error {
+	linux, err := os.ReadFile(s.kernel.Image)
+	if err != nil {
+		return fmt.Errorf("read kernel: %w", err)
+	}
+	if err := replace(s.part("vmlinuz"), func(f *os.File) error { _, err := f.Write(linux); return err }); err != nil {
+		return err
+	}
+	initrd, err := os.ReadFile(s.part("initrd"))
+	if err != nil {
+		return fmt.Errorf("read initramfs: %w", err)
+	}
+	stub, err := s.packageFile("systemd-boot-efi", "usr/lib/systemd/boot/efi/linuxx64.efi.stub")
+	if err != nil {
+		return fmt.Errorf("read stub: %w", err)
+	}
+	image, err := uki.Build(stub, uki.Parts{OSRelease: s.source.osRelease(), Cmdline: s.cmdline, Uname: s.kernel.Release, Initrd: initrd, Linux: linux})
+	if err != nil {
+		return err
+	}
+	return replace(s.part("keelson.efi"), func(f *os.File) error { _, err := f.Write(image); return err })
+}
+
+func espKey(s *state) (string, error) {
+	sums, err := s.hashes(s.part("keelson.efi"), s.part("vmlinuz"), s.part("initrd"))
+	if err != nil {
+		return "", err
+	}
+	boot, err := s.packageSum("systemd-boot-efi")
+	if err != nil {
+		return "", err
+	}
+	bios, err := s.packageSum("grub-pc-bin")
+	return keyOf("esp", sums, boot, bios, s.cmdline, string(s.seed()), s.epoch()), err
+}
+
+// writeESP writes the EFI system partition, which BIOS machines boot from as
+// well, and GRUB's core image.
+func writeESP(_ context.Context, s *state) error {
+	core, err := s.grubCore()
+	if err != nil {
+		return err
+	}
+	if err := replace(s.part("core.img"), func(f *os.File) error { _, err := f.Write(core.Image); return err }); err != nil {
+		return err
+	}
+	menu, err := grub.RenderConfig([]grub.Entry{{
+		Title: "Keelson " + s.source.Version, Cmdline: s.cmdline,
+		Kernel: esp.KernelPath(string(layout.SlotA)), Initrd: esp.InitrdPath(string(layout.SlotA)),
+	}})
+	if err != nil {
+		return err
+	}
+	p := esp.Parts{Arch: s.config.Arch, Slot: string(layout.SlotA), GrubConfig: menu}
+	if p.Loader, err = s.packageFile("systemd-boot-efi", "usr/lib/systemd/boot/efi/systemd-bootx64.efi"); err != nil {
+		return fmt.Errorf("read boot loader: %w", err)
+	}
+	for _, part := range []struct {
+		name string
+		to   *[]byte
+	}{{"keelson.efi", &p.UKI}, {"vmlinuz", &p.Kernel}, {"initrd", &p.Initrd}} {
+		if *part.to, err = os.ReadFile(s.part(part.name)); err != nil {
+			return fmt.Errorf("read part: %w", err)
+		}
+	}
+	files, err := esp.Contents(p)
+	if err != nil {
+		return err
+	}
+	return replace(s.part("esp.img"), func(f *os.File) error {
+		return esp.Write(f, files, esp.Options{
+			Size: layout.ESPSize, Label: layout.LabelESP, Serial: guid.Derive(s.seed(), "esp").Serial(), Time: s.source.Epoch,
+		})
+	})
+}
+
+func (s *state) grubCore() (grub.Core, error) {
+	one, err := input.Find(s.packages, "grub-pc-bin")
+	if err != nil {
+		return grub.Core{}, err
+	}
+	// The BIOS boot partition is the first: it begins where partitions may.
+	return grub.Build(os.DirFS(filepath.Join(one.Dir, "usr/lib/grub/i386-pc")), disk.FirstLBA, layout.NumberESP, esp.GrubDir)
+}
+
+func diskKey(s *state) (string, error) {
+	sums, err := s.hashes(s.part("core.img"), s.part("esp.img"), s.part("root.erofs"))
+	return keyOf("disk", sums, string(s.seed())), err
+}
+
+func writeDisk(_ context.Context, s *state) error {
+	core, err := s.grubCore()
+	if err != nil {
+		return err
+	}
+	rootType, err := layout.RootType(s.config.Arch)
+	if err != nil {
+		return err
+	}
+	partitions := []disk.Partition{
+		{Number: layout.NumberBIOS, Label: layout.LabelBIOS, Type: layout.TypeBIOSBoot, Size: layout.BIOSSize},
+		{Number: layout.NumberESP, Label: layout.LabelESP, Type: layout.TypeESP, Size: layout.ESPSize},
+		{Number: layout.NumberRootA, Label: layout.LabelRootA, Type: rootType, Attrs: layout.AttrRoot},
+	}
+	for i, name := range []string{"core.img", "esp.img", "root.erofs"} {
+		f, err := os.Open(s.part(name))
+		if err != nil {
+			return fmt.Errorf("open part: %w", err)
+		}
+		defer f.Close()
+		info, err := f.Stat()
+		if err != nil {
+			return fmt.Errorf("open part: %w", err)
+		}
+		partitions[i].Data, partitions[i].Len = f, info.Size()
+	}
+	_, err = disk.Write(s.config.Out, disk.Image{Seed: s.seed(), BootCode: core.Boot, Partitions: partitions})
+	return err
+}
+
+// replace writes a file whole or not at all.
+func replace(name string, write func(*os.File) error) error {
+	f, err := os.Create(name + ".part")
+	if err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	defer os.Remove(name + ".part")
+	if err := write(f); err != nil {
+		f.Close()
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	if err := os.Rename(name+".part", name); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	return nil
+}
