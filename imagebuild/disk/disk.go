@@ -44,7 +44,8 @@ type Image struct {
 const FirstLBA = layout.Align / layout.SectorSize
 
 // Write makes the image at path and returns its size. It writes a temporary
-// file beside it and renames that.
+// file beside it and renames that. Nothing is flushed to the disk of the
+// machine that builds: that would cost seconds, and an image can be made again.
 func Write(path string, img Image) (size int64, err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {
