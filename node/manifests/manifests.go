@@ -1,0 +1,108 @@
+// Package manifests fills the add-on manifests of the image with this cluster's settings, for <server>/manifests.
+//
+// It knows no add-on but by name and talks to no API server: node/server writes what it renders, node/addons applies
+// it. The templates are configs/manifests, which the image has as /usr/lib/keelson/manifests.
+package manifests
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"keelson/node/config"
+)
+
+// Params are what the templates may refer to, and which of them are wanted.
+type Params struct {
+	ClusterCIDR   string            // ${CLUSTER_CIDR}
+	ServiceCIDR   string            // ${SERVICE_CIDR}
+	ClusterDNS    string            // ${CLUSTER_DNS}
+	ClusterDomain string            // ${CLUSTER_DOMAIN}
+	Images        map[string]string // "coredns" to its reference: ${IMAGE_COREDNS}
+
+	CNI     string   // config.CNIFlannel or config.CNINone
+	Disable []string // add-ons by name, such as rke2-coredns
+}
+
+// prefix is what RKE2 puts before the names of its add-ons.
+const prefix = "rke2-"
+
+// Disabled returns every add-on that must not be there, for node/addons.
+func (p Params) Disabled() []string {
+	disabled := slices.Clone(p.Disable)
+	if p.CNI != config.CNIFlannel {
+		disabled = append(disabled, prefix+"flannel")
+	}
+	slices.Sort(disabled)
+	return slices.Compact(disabled)
+}
+
+// Render returns the manifests by the names of their files. All mistakes of all templates are told at once.
+func Render(templates fs.FS, p Params) (map[string][]byte, error) {
+	values := p.values()
+	names, err := fs.Glob(templates, "*.yaml")
+	if err != nil {
+		return nil, fmt.Errorf("list manifests: %w", err)
+	}
+	disabled := p.Disabled()
+	out := map[string][]byte{}
+	var problems []error
+	for _, name := range names {
+		addon := prefix + strings.TrimSuffix(path.Base(name), ".yaml")
+		if slices.Contains(disabled, addon) {
+			continue
+		}
+		content, err := fs.ReadFile(templates, name)
+		if err != nil {
+			return nil, fmt.Errorf("read manifest: %w", err)
+		}
+		filled, err := fill(name, content, values)
+		if err != nil {
+			problems = append(problems, err)
+		}
+		out[addon+".yaml"] = filled
+	}
+	return out, errors.Join(problems...)
+}
+
+func (p Params) values() map[string]string {
+	values := map[string]string{
+		"CLUSTER_CIDR": p.ClusterCIDR, "SERVICE_CIDR": p.ServiceCIDR,
+		"CLUSTER_DNS": p.ClusterDNS, "CLUSTER_DOMAIN": p.ClusterDomain,
+	}
+	for name, reference := range p.Images {
+		values["IMAGE_"+strings.ToUpper(strings.ReplaceAll(name, "-", "_"))] = reference
+	}
+	return values
+}
+
+// fill replaces ${NAME}. A value is plain text that needs no quotes in YAML, so one that could end its line or its
+// scalar is refused.
+func fill(name string, content []byte, values map[string]string) ([]byte, error) {
+	variable := regexp.MustCompile(`\$\{([^}\n]*)\}?`)
+	var problems []error
+	var out bytes.Buffer
+	number := 0
+	for line := range bytes.Lines(content) {
+		number++
+		out.Write(variable.ReplaceAllFunc(line, func(match []byte) []byte {
+			key := strings.TrimSuffix(strings.TrimPrefix(string(match), "${"), "}")
+			value := values[key]
+			switch {
+			case value == "":
+				problems = append(problems, fmt.Errorf("%s: line %d: ${%s}: no value is known; known are %s", name, number, key,
+					strings.Join(slices.Sorted(maps.Keys(values)), ", ")))
+			case strings.ContainsAny(value, "\x00\r\n\"'{}#& "):
+				problems = append(problems, fmt.Errorf("%s: line %d: ${%s}: value %q has a character that a manifest cannot take", name, number, key, value))
+			}
+			return []byte(value)
+		}))
+	}
+	return out.Bytes(), errors.Join(problems...)
+}
