@@ -1,0 +1,507 @@
+package supervisorapi
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"keelson/node/pki"
+	"keelson/node/token"
+)
+
+const (
+	serverPassword = "server-password"
+	agentPassword  = "agent-password"
+)
+
+// bench is a listener with certificates of a real cluster, and what its tests turn.
+type bench struct {
+	*Server
+	url    string
+	dir    string
+	log    *lockedBuffer
+	clock  atomic.Int64 // seconds that the limiters' clock is ahead
+	ready  atomic.Bool
+	broken atomic.Bool
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// unlimited are limits that no test reaches by accident.
+func unlimited() Limits {
+	return Limits{RequestsPerSecond: 1e6, RequestBurst: 1e6, FailuresPerMinute: 1e6, ConnectionsPerAddress: 1000, Connections: 1000, InFlight: 1000}
+}
+
+func start(t *testing.T, limits Limits) *bench {
+	t.Helper()
+	b := &bench{dir: t.TempDir(), log: &lockedBuffer{}}
+	p := pki.Params{ServerDir: filepath.Join(b.dir, "server"), AgentDir: filepath.Join(b.dir, "agent"), NodeName: "n", Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, ClusterDomain: "cluster.local"}
+	if _, err := pki.EnsureCertificates(p); err != nil {
+		t.Fatal(err)
+	}
+	serving, err := pki.NewServing(p, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Server, err = New(Config{
+		Certificate: serving.Certificate, ClientCA: b.read(t, "server/tls/client-ca.crt"), Limits: limits,
+		Log: slog.New(slog.NewTextHandler(b.log, nil)),
+		Now: func() time.Time { return time.Now().Add(time.Duration(b.clock.Load()) * time.Second) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- b.Serve(ctx, l) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	b.url = "https://" + l.Addr().String()
+	b.ready.Store(true)
+	return b
+}
+
+func (b *bench) read(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(b.dir, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func (b *bench) install(t *testing.T) {
+	t.Helper()
+	err := b.Install(Handlers{
+		CACerts: b.read(t, "server/tls/server-ca.crt"),
+		Users: []token.User{
+			{Name: token.UserNode, Password: agentPassword, Roles: []string{token.RoleAgent}},
+			{Name: token.UserServer, Password: serverPassword, Roles: []string{token.RoleServer}},
+		},
+		Ready: b.ready.Load,
+		APIServers: func(context.Context) ([]string, error) {
+			if b.broken.Load() {
+				return nil, errors.New("a detail that strangers must not see")
+			}
+			return []string{"10.0.2.15:6443"}, nil
+		},
+		Bootstrap: func(_ context.Context, password token.Secret) ([]byte, error) {
+			if b.broken.Load() {
+				return nil, errors.New("a detail that strangers must not see")
+			}
+			return []byte(`{"opened with":"` + password.Reveal() + `"}` + "\n"), nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// credential is what a client shows.
+type credential struct {
+	user, password string
+	bearer         string
+	cert           string // path of a pair without its ending
+}
+
+func (b *bench) client(t *testing.T, c credential) *http.Client {
+	t.Helper()
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(b.read(t, "server/tls/server-ca.crt"))
+	conf := &tls.Config{RootCAs: pool}
+	if c.cert != "" {
+		pair, err := tls.LoadX509KeyPair(filepath.Join(b.dir, c.cert+".crt"), filepath.Join(b.dir, c.cert+".key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Show it whatever authorities the server names.
+		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+	}
+	tr := &http.Transport{TLSClientConfig: conf}
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr}
+}
+
+func (b *bench) do(t *testing.T, c credential, method, path string, body io.Reader) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequest(method, b.url+path, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.user != "" {
+		req.SetBasicAuth(c.user, c.password)
+	}
+	if c.bearer != "" {
+		req.Header.Set("Authorization", "Bearer "+c.bearer)
+	}
+	res, err := b.client(t, c).Do(req)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer res.Body.Close()
+	out, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return res, string(out)
+}
+
+// TestRoutesByCredential is who may do what.
+func TestRoutesByCredential(t *testing.T) {
+	b := start(t, unlimited())
+	b.install(t)
+	credentials := []struct {
+		name string
+		c    credential
+	}{
+		{"nobody", credential{}},
+		{"server", credential{user: "server", password: serverPassword}},
+		{"agent", credential{user: "node", password: agentPassword}},
+		{"server with the agent's password", credential{user: "server", password: agentPassword}},
+		{"unknown user", credential{user: "root", password: serverPassword}},
+		{"empty password", credential{user: "server", password: ""}},
+		{"bearer", credential{bearer: "abcdef.0123456789abcdef"}},
+		{"kubelet", credential{cert: "agent/client-kubelet"}},
+		{"admin", credential{cert: "server/tls/client-admin"}},
+		{"serving certificate", credential{cert: "agent/serving-kubelet"}},
+		{"etcd's certificate", credential{cert: "server/tls/etcd/client"}},
+		{"etcd's certificate and the agent's password", credential{user: "node", password: agentPassword, cert: "server/tls/etcd/client"}},
+	}
+	for _, c := range []struct {
+		method, path string
+		codes        [12]int
+	}{
+		{"GET", "/cacerts", [12]int{200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200}},
+		{"GET", "/ping", [12]int{200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200}},
+		{"POST", "/ping", [12]int{405, 405, 405, 405, 405, 405, 405, 405, 405, 405, 405, 405}},
+		{"GET", "/v1-rke2/readyz", [12]int{403, 403, 200, 401, 401, 401, 401, 200, 403, 401, 401, 200}},
+		{"GET", "/v1-rke2/apiservers", [12]int{403, 403, 200, 401, 401, 401, 401, 200, 403, 401, 401, 200}},
+		{"PUT", "/v1-rke2/apiservers", [12]int{403, 403, 405, 401, 401, 401, 401, 405, 403, 401, 401, 405}},
+		{"GET", "/v1-rke2/server-bootstrap", [12]int{403, 200, 403, 401, 401, 401, 401, 403, 403, 401, 401, 403}},
+		{"HEAD", "/v1-rke2/server-bootstrap", [12]int{403, 405, 403, 401, 401, 401, 401, 403, 403, 401, 401, 403}},
+		{"PUT", "/v1-rke2/server-bootstrap", [12]int{403, 405, 403, 401, 401, 401, 401, 403, 403, 401, 401, 403}},
+		{"GET", "/v1-rke2/config", [12]int{403, 403, 404, 401, 401, 401, 401, 404, 403, 401, 401, 404}},
+		{"GET", "/", [12]int{403, 403, 404, 401, 401, 401, 401, 404, 403, 401, 401, 404}},
+		{"GET", "//cacerts", [12]int{403, 403, 404, 401, 401, 401, 401, 404, 403, 401, 401, 404}},
+		{"GET", "/v1-rke2/../cacerts", [12]int{403, 403, 404, 401, 401, 401, 401, 404, 403, 401, 401, 404}},
+	} {
+		for i, who := range credentials {
+			res, body := b.do(t, who.c, c.method, c.path, nil)
+			if res.StatusCode != c.codes[i] {
+				t.Errorf("%s %s as %s: got %d, want %d", c.method, c.path, who.name, res.StatusCode, c.codes[i])
+			}
+			if res.StatusCode == 200 || c.method == "HEAD" {
+				continue
+			}
+			var st status
+			if err := json.Unmarshal([]byte(body), &st); err != nil || st.Code != res.StatusCode || st.Kind != "Status" || st.Reason == "" || !res.Close {
+				t.Errorf("%s %s as %s: error is %q, close %v", c.method, c.path, who.name, body, res.Close)
+			}
+		}
+	}
+	if log := b.log.String(); strings.Contains(log, serverPassword) || strings.Contains(log, agentPassword) {
+		t.Error("a password is in the log")
+	}
+}
+
+func TestAnswers(t *testing.T) {
+	b := start(t, unlimited())
+	b.install(t)
+	server, agent := credential{user: "server", password: serverPassword}, credential{user: "node", password: agentPassword}
+	for _, c := range []struct {
+		who               credential
+		path, want, ctype string
+	}{
+		{credential{}, "/cacerts", string(b.read(t, "server/tls/server-ca.crt")), "text/plain"},
+		{credential{}, "/ping", "pong", "text/plain"},
+		{agent, "/v1-rke2/readyz", "ok", "text/plain"},
+		{agent, "/v1-rke2/apiservers", `["10.0.2.15:6443"]`, "application/json"},
+		{server, "/v1-rke2/server-bootstrap", `{"opened with":"server-password"}` + "\n", "application/json"},
+	} {
+		res, body := b.do(t, c.who, "GET", c.path, nil)
+		if body != c.want || res.Header.Get("Content-Type") != c.ctype {
+			t.Errorf("%s: got %q of %s", c.path, body, res.Header.Get("Content-Type"))
+		}
+	}
+	b.ready.Store(false)
+	if res, body := b.do(t, agent, "GET", "/v1-rke2/readyz", nil); res.StatusCode != 503 || !strings.Contains(body, "runtime core not ready") {
+		t.Errorf("not ready: %d %s", res.StatusCode, body)
+	}
+}
+
+func TestErrorsHideTheirDetails(t *testing.T) {
+	b := start(t, unlimited())
+	b.install(t)
+	b.broken.Store(true)
+	for path, who := range map[string]credential{"/v1-rke2/apiservers": {user: "node", password: agentPassword}, "/v1-rke2/server-bootstrap": {user: "server", password: serverPassword}} {
+		res, body := b.do(t, who, "GET", path, nil)
+		var st status
+		if err := json.Unmarshal([]byte(body), &st); err != nil || res.StatusCode != 500 || strings.Contains(body, "detail") {
+			t.Errorf("%s: %d %s", path, res.StatusCode, body)
+			continue
+		}
+		var id int
+		if _, err := fmt.Sscanf(st.Message, strings.TrimPrefix(path, Prefix+"/")+" error ID %d", &id); err != nil {
+			t.Errorf("%s: message %q", path, st.Message)
+		}
+		if !strings.Contains(b.log.String(), fmt.Sprintf("id=%d error=\"a detail", id)) {
+			t.Errorf("%s: the log does not explain %d", path, id)
+		}
+	}
+}
+
+func TestStartingUntilInstalled(t *testing.T) {
+	b := start(t, unlimited())
+	for _, path := range []string{"/cacerts", "/ping", "/v1-rke2/server-bootstrap", "/x"} {
+		res, body := b.do(t, credential{user: "server", password: serverPassword}, "GET", path, nil)
+		if res.StatusCode != 503 || !strings.Contains(body, `"starting"`) {
+			t.Errorf("%s: %d %s", path, res.StatusCode, body)
+		}
+	}
+	b.install(t)
+	if res, _ := b.do(t, credential{}, "GET", "/ping", nil); res.StatusCode != 200 {
+		t.Errorf("then: %d", res.StatusCode)
+	}
+	if err := b.Install(Handlers{}); err == nil {
+		t.Error("no handlers: no error")
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	cert := func() (*tls.Certificate, error) { return nil, nil }
+	for name, c := range map[string]Config{
+		"no certificate": {Log: slog.Default(), ClientCA: []byte("x")},
+		"no log":         {Certificate: cert, ClientCA: []byte("x")},
+		"no client CA":   {Certificate: cert, Log: slog.Default(), ClientCA: []byte("x")},
+	} {
+		if _, err := New(c); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestExpiredCertificateIsNotRight(t *testing.T) {
+	b := start(t, unlimited())
+	b.install(t)
+	b.clock.Store(400 * 24 * 3600)
+	if res, _ := b.do(t, credential{cert: "agent/client-kubelet"}, "GET", "/v1-rke2/readyz", nil); res.StatusCode != 401 {
+		t.Errorf("got %d, want 401", res.StatusCode)
+	}
+}
+
+// TestGuessing: after a handful of wrong passwords even the right one is not looked at, until time has passed.
+func TestGuessing(t *testing.T) {
+	limits := unlimited()
+	limits.FailuresPerMinute = 5
+	b := start(t, limits)
+	b.install(t)
+	try := func(password string) int {
+		t.Helper()
+		res, _ := b.do(t, credential{user: "server", password: password}, "GET", "/v1-rke2/server-bootstrap", nil)
+		return res.StatusCode
+	}
+	if got := try(serverPassword); got != 200 {
+		t.Fatalf("right at first: %d", got)
+	}
+	for i := range 5 {
+		if got := try("wrong"); got != 401 {
+			t.Fatalf("wrong %d: %d", i, got)
+		}
+	}
+	if wrong, right := try("wrong"), try(serverPassword); wrong != 429 || right != 429 {
+		t.Errorf("beyond the limit: wrong %d, right %d", wrong, right)
+	}
+	if res, _ := b.do(t, credential{}, "GET", "/cacerts", nil); res.StatusCode != 200 {
+		t.Errorf("public path: %d", res.StatusCode)
+	}
+	b.clock.Add(13) // one failure is forgotten every twelve seconds
+	if got := try(serverPassword); got != 200 {
+		t.Errorf("after a while: %d", got)
+	}
+}
+
+func TestRequestRate(t *testing.T) {
+	limits := unlimited()
+	limits.RequestsPerSecond, limits.RequestBurst = 0.001, 3
+	b := start(t, limits)
+	b.install(t)
+	var got []int
+	for range 5 {
+		res, _ := b.do(t, credential{}, "GET", "/ping", nil)
+		got = append(got, res.StatusCode)
+	}
+	if fmt.Sprint(got) != "[200 200 200 429 429]" {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestSizes(t *testing.T) {
+	b := start(t, unlimited())
+	b.install(t)
+	agent := credential{user: "node", password: agentPassword}
+	if res, _ := b.do(t, agent, "GET", "/ping", strings.NewReader(strings.Repeat("x", 65<<10))); res.StatusCode != 413 {
+		t.Errorf("large body: %d", res.StatusCode)
+	}
+	if res, _ := b.do(t, agent, "GET", "/"+strings.Repeat("x", 17<<10), nil); res.StatusCode != 431 {
+		t.Errorf("large header: %d", res.StatusCode)
+	}
+	if res, _ := b.do(t, agent, "GET", "/"+strings.Repeat("x", 11<<10), nil); res.StatusCode != 404 {
+		t.Errorf("header within the limit: %d", res.StatusCode)
+	}
+}
+
+func TestOnlyTLS13(t *testing.T) {
+	b := start(t, unlimited())
+	conn, err := tls.Dial("tcp", strings.TrimPrefix(b.url, "https://"), &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
+	if err == nil {
+		conn.Close()
+		t.Error("TLS 1.2 was accepted")
+	}
+}
+
+// TestSilentConnectionsAreClosed: neither half a handshake nor half a header keeps a connection.
+func TestSilentConnectionsAreClosed(t *testing.T) {
+	limits := unlimited()
+	limits.HeaderTimeout = 200 * time.Millisecond
+	b := start(t, limits)
+	address := strings.TrimPrefix(b.url, "https://")
+	plain, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secure, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := secure.Write([]byte("GET /ping HTTP/1.1\r\nHost: x\r\nX-")); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]net.Conn{"half a handshake": plain, "half a header": secure} {
+		defer c.Close()
+		_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+		if _, err := io.ReadAll(c); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: still open", name)
+		}
+	}
+}
+
+func TestConnectionsOfOneAddress(t *testing.T) {
+	limits := unlimited()
+	limits.ConnectionsPerAddress = 3
+	b := start(t, limits)
+	b.install(t)
+	address := strings.TrimPrefix(b.url, "https://")
+	dial := func() (*tls.Conn, error) {
+		return tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true})
+	}
+	var held []*tls.Conn
+	for i := range 3 {
+		c, err := dial()
+		if err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+		defer c.Close()
+		held = append(held, c)
+	}
+	if c, err := dial(); err == nil {
+		c.Close()
+		t.Error("a fourth connection was served")
+	}
+	// The held ones still work, and one that ends makes room.
+	if _, err := held[0].Write([]byte("GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(held[0]).ReadString('\n')
+	if err != nil || !strings.Contains(line, "200") {
+		t.Errorf("held connection: %q, %v", line, err)
+	}
+	held[0].Close()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		c, err := dial()
+		if err == nil {
+			c.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no room after one ended: %v", err)
+		}
+	}
+}
+
+// TestJoinUnderFire floods the listener with wrong tokens and silent connections of other addresses; a right token
+// is answered all the same. (Addresses of 127.0.0.0/8 stand for machines.)
+func TestJoinUnderFire(t *testing.T) {
+	b := start(t, Limits{})
+	b.install(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var fire sync.WaitGroup
+	for i := range 8 {
+		fire.Go(func() {
+			from := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(i+1))}}
+			tr := &http.Transport{DialContext: from.DialContext, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+			defer tr.CloseIdleConnections()
+			for ctx.Err() == nil {
+				if c, err := from.DialContext(ctx, "tcp", strings.TrimPrefix(b.url, "https://")); err == nil {
+					defer c.Close() // held open, silent
+				}
+				req, _ := http.NewRequestWithContext(ctx, "GET", b.url+"/v1-rke2/server-bootstrap", nil)
+				req.SetBasicAuth("server", "wrong")
+				if res, err := (&http.Client{Transport: tr}).Do(req); err == nil {
+					res.Body.Close()
+				}
+			}
+		})
+	}
+	begin := time.Now()
+	for range 10 {
+		res, _ := b.do(t, credential{user: "server", password: serverPassword}, "GET", "/v1-rke2/server-bootstrap", nil)
+		if res.StatusCode != 200 {
+			t.Errorf("got %d", res.StatusCode)
+		}
+	}
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("ten joins took %v", took)
+	}
+	cancel()
+	fire.Wait()
+}
