@@ -1,0 +1,84 @@
+// Command workload is the one program of the image that scenarios run as pods:
+// a server that says who answers, clients that ask it, and, for privileged
+// pods in the host's process namespace, the means to kill a process of the
+// node and to see what that left behind.
+//
+// It is static and has no shell beside it. Each verb does one thing, prints it
+// and ends; an error ends it with status 1.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+)
+
+// verb is one thing that the program can do.
+type verb struct {
+	name, usage string
+	arguments   int // how many it needs at least
+	do          func(ctx context.Context, args []string) error
+}
+
+func verbs() []verb {
+	return []verb{
+		{"serve", "serve ADDRESS: answer HTTP requests with the pod's name", 1, serve},
+		{"get", "get URL: print the answer", 1, get},
+		{"lookup", "lookup NAME: print the addresses of a name", 1, lookup},
+		{"echo", "echo WORD...: print the words", 0, echo},
+		{"hold", "hold: stay until ended", 0, hold},
+		{"pids", "pids NAME: print the processes of that program", 1, pids},
+		{"kill", "kill NAME: kill a program of the node, wait until another of that name runs", 1, kill},
+		{"zombies", "zombies: print dead children that nobody waited for", 0, zombies},
+		{"memory", "memory: print the node's memory, and PID 1's", 0, memory},
+		{"cat", "cat FILE...: print files, below /proc/1/root for the node's", 1, cat},
+	}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "workload:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	var usage []string
+	for _, v := range verbs() {
+		if len(args) > 0 && args[0] == v.name && len(args)-1 >= v.arguments {
+			return v.do(ctx, args[1:])
+		}
+		usage = append(usage, "  "+v.usage)
+	}
+	return fmt.Errorf("no such verb, or too few arguments: %v; there are\n%s", args, strings.Join(usage, "\n"))
+}
+
+func echo(_ context.Context, args []string) error {
+	fmt.Println(strings.Join(args, " "))
+	return nil
+}
+
+func hold(ctx context.Context, _ []string) error {
+	fmt.Println("holding")
+	<-ctx.Done()
+	return nil
+}
+
+func cat(_ context.Context, args []string) error {
+	for _, name := range args {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		if _, err := os.Stdout.Write(data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
