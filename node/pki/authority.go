@@ -56,6 +56,9 @@ func ensureAuthority(b *batch, p Params, spec authoritySpec) (*authority, error)
 	if bundle != nil && keyPEM == nil {
 		return nil, fmt.Errorf("load authority %s: its key %s is missing; put it back, or remove the certificate of a cluster that is not in use yet", certPath, keyPath)
 	}
+	if bundle == nil && p.ClusterExists {
+		return nil, fmt.Errorf("%s %w", certPath, ErrLost)
+	}
 	var key crypto.Signer
 	if keyPEM == nil {
 		if key, keyPEM, err = newKey(); err != nil {

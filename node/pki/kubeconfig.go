@@ -68,19 +68,23 @@ func kubeconfigs(b *batch, p Params, serverCA *authority) error {
 	if url == "" {
 		url = defaultAPIServer
 	}
+	local := p.LocalAPIServer
+	if local == "" {
+		local = url
+	}
 	agent := func(name string) string { return filepath.Join(p.AgentDir, name) }
-	for _, k := range []struct{ path, client, ca string }{
-		{p.cred("admin.kubeconfig"), p.tls("client-admin"), p.tls("server-ca.crt")},
-		{p.cred("supervisor.kubeconfig"), p.tls("client-supervisor"), p.tls("server-ca.crt")},
-		{p.cred("controller.kubeconfig"), p.tls("client-controller"), p.tls("server-ca.crt")},
-		{p.cred("scheduler.kubeconfig"), p.tls("client-scheduler"), p.tls("server-ca.crt")},
-		{p.cred("api-server.kubeconfig"), p.tls("client-kube-apiserver"), p.tls("server-ca.crt")},
-		{p.cred("cloud-controller.kubeconfig"), p.tls("client-rke2-cloud-controller"), p.tls("server-ca.crt")},
-		{agent("kubelet.kubeconfig"), agent("client-kubelet"), agent("server-ca.crt")},
-		{agent("kubeproxy.kubeconfig"), agent("client-kube-proxy"), agent("server-ca.crt")},
-		{agent("rke2controller.kubeconfig"), agent("client-rke2-controller"), agent("server-ca.crt")},
+	for _, k := range []struct{ path, client, ca, url string }{
+		{p.cred("admin.kubeconfig"), p.tls("client-admin"), p.tls("server-ca.crt"), url},
+		{p.cred("supervisor.kubeconfig"), p.tls("client-supervisor"), p.tls("server-ca.crt"), url},
+		{p.cred("controller.kubeconfig"), p.tls("client-controller"), p.tls("server-ca.crt"), url},
+		{p.cred("scheduler.kubeconfig"), p.tls("client-scheduler"), p.tls("server-ca.crt"), url},
+		{p.cred("api-server.kubeconfig"), p.tls("client-kube-apiserver"), p.tls("server-ca.crt"), url},
+		{p.cred("cloud-controller.kubeconfig"), p.tls("client-rke2-cloud-controller"), p.tls("server-ca.crt"), url},
+		{agent("kubelet.kubeconfig"), agent("client-kubelet"), agent("server-ca.crt"), local},
+		{agent("kubeproxy.kubeconfig"), agent("client-kube-proxy"), agent("server-ca.crt"), local},
+		{agent("rke2controller.kubeconfig"), agent("client-rke2-controller"), agent("server-ca.crt"), local},
 	} {
-		data, err := render("local", "Default", "user", cluster{CA: k.ca, Server: url}, user{Cert: k.client + ".crt", Key: k.client + ".key"})
+		data, err := render("local", "Default", "user", cluster{CA: k.ca, Server: k.url}, user{Cert: k.client + ".crt", Key: k.client + ".key"})
 		if err != nil {
 			return err
 		}

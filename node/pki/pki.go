@@ -7,6 +7,7 @@
 package pki
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
@@ -30,11 +31,19 @@ type Params struct {
 	ClusterDomain string
 
 	APIServer      string      // URL in kubeconfigs; empty: https://127.0.0.1:6443
+	LocalAPIServer string      // URL in the node's own kubeconfigs (<agent>); empty: as APIServer
 	Kubeconfig     string      // the administrator's kubeconfig; empty: none is written
 	KubeconfigMode fs.FileMode // zero: 0600
 
+	// ClusterExists forbids making authorities and the service account key: on a node with data they can only be
+	// lost, and new ones would cut it off from its own cluster.
+	ClusterExists bool
+
 	Now time.Time
 }
+
+// ErrLost is a file that a cluster with data cannot do without.
+var ErrLost = errors.New("is gone, and this node holds data of a cluster that was made with it: put the file back, or remove the cluster's data")
 
 // Result is what an Ensure did.
 type Result struct {
@@ -45,6 +54,9 @@ type Result struct {
 // Ensure makes everything there is: certificates and kubeconfigs, and at the same time the service account key,
 // whose generation is the one slow part.
 func Ensure(p Params) (Result, error) {
+	if key, err := readOptional(p.tls("service.key")); err == nil && key == nil && p.ClusterExists {
+		return Result{}, fmt.Errorf("%s %w", p.tls("service.key"), ErrLost)
+	}
 	var keyFiles []string
 	done := make(chan error, 1)
 	go func() {

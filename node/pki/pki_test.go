@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"errors"
 	"flag"
 	"fmt"
 	"io/fs"
@@ -384,6 +385,38 @@ func TestBadAuthoritiesAreRefused(t *testing.T) {
 	}
 }
 
+// TestLostFilesOfAClusterAreNotMadeAnew: leaves come back by themselves, what the cluster stands on does not.
+func TestLostFilesOfAClusterAreNotMadeAnew(t *testing.T) {
+	p := params(t)
+	if _, err := Ensure(p); err != nil {
+		t.Fatal(err)
+	}
+	p.ClusterExists = true
+	remove(t, p.tls("client-admin.crt"))
+	remove(t, p.tls("client-admin.key"))
+	remove(t, p.tls("service.current.key"))
+	if _, err := Ensure(p); err != nil {
+		t.Errorf("leaf and copy of the service key: %v", err)
+	}
+	for _, lost := range [][]string{{"service.key"}, {"server-ca.crt", "server-ca.key"}, {"etcd/peer-ca.crt"}} {
+		kept := map[string]string{}
+		for _, name := range lost {
+			kept[name] = readText(t, p.tls(name))
+			remove(t, p.tls(name))
+		}
+		before := tree(t, p)
+		if _, err := Ensure(p); !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), p.tls(lost[0])) {
+			t.Errorf("%v: got %v", lost, err)
+		}
+		if !mapsEqual(before, tree(t, p)) {
+			t.Errorf("%v: files were written all the same", lost)
+		}
+		for name, text := range kept {
+			write(t, p.tls(name), text)
+		}
+	}
+}
+
 func TestServiceKey(t *testing.T) {
 	p := params(t)
 	written, err := EnsureServiceKey(p.ServerDir)
@@ -482,9 +515,12 @@ func TestCustomAuthority(t *testing.T) {
 func TestKubeconfigs(t *testing.T) {
 	p := params(t)
 	p.KubeconfigMode = 0o640
+	p.LocalAPIServer = "https://127.0.0.1:6444"
 	ensure(t, p)
-	var refs, data kubeconfig
-	for path, into := range map[string]*kubeconfig{p.cred("controller.kubeconfig"): &refs, p.Kubeconfig: &data} {
+	var refs, data, local kubeconfig
+	for path, into := range map[string]*kubeconfig{
+		p.cred("controller.kubeconfig"): &refs, p.Kubeconfig: &data, filepath.Join(p.AgentDir, "kubelet.kubeconfig"): &local,
+	} {
 		if err := yaml.Unmarshal([]byte(readText(t, path)), into); err != nil {
 			t.Fatal(err)
 		}
@@ -492,6 +528,9 @@ func TestKubeconfigs(t *testing.T) {
 	want := user{Cert: p.tls("client-controller.crt"), Key: p.tls("client-controller.key")}
 	if refs.Users[0].User != want || refs.Clusters[0].Name != "local" || refs.CurrentContext != "Default" || refs.Clusters[0].Cluster != (cluster{CA: p.tls("server-ca.crt"), Server: defaultAPIServer}) {
 		t.Errorf("controller: %+v", refs)
+	}
+	if got := local.Clusters[0].Cluster.Server; got != p.LocalAPIServer {
+		t.Errorf("kubelet: got server %q, want the node's own way %q", got, p.LocalAPIServer)
 	}
 	cert, err := base64.StdEncoding.DecodeString(data.Users[0].User.CertData)
 	if err != nil || string(cert) != readText(t, p.tls("client-admin.crt")) || data.CurrentContext != "default" {

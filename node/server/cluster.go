@@ -1,0 +1,195 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"keelson/node/bootstrapdata"
+	"keelson/node/bootstrapdata/etcdstore"
+	"keelson/node/etcd"
+	"keelson/node/nodeobject"
+	"keelson/node/pki"
+	"keelson/node/readiness"
+	"keelson/node/systempods"
+	"keelson/node/token"
+)
+
+// etcdEndpoint is this server's own member.
+const etcdEndpoint = "https://127.0.0.1:2379"
+
+// awaitEtcd connects to the member and returns when it serves.
+func (s *Server) awaitEtcd(ctx context.Context) error {
+	client, err := etcd.NewClient(ctx, etcd.Connection{
+		Endpoints: []string{etcdEndpoint},
+		CAFile:    s.server("tls", "etcd", "server-ca.crt"),
+		CertFile:  s.server("tls", "etcd", "client.crt"),
+		KeyFile:   s.server("tls", "etcd", "client.key"),
+	})
+	if err != nil {
+		return err
+	}
+	s.background(ctx, "etcd client", func(ctx context.Context) error {
+		<-ctx.Done()
+		return client.Close()
+	})
+	if err := etcd.Ready(ctx, client, etcdEndpoint, s.member.Name, s.member.PeerURL()); err != nil {
+		return err
+	}
+	s.store = etcdstore.New(client)
+	s.milestone("etcd ready")
+	return nil
+}
+
+// saveBootstrap puts what a joining server needs into etcd, or brings this server's files in line with what is there.
+func (s *Server) saveBootstrap(ctx context.Context) error {
+	written, err := bootstrapdata.Sync(ctx, s.store, s.passwords.Server, s.server())
+	if err != nil {
+		return err
+	}
+	if len(written) > 0 {
+		return fmt.Errorf("the cluster's record replaced %s; starting again with them", strings.Join(written, ", "))
+	}
+	return nil
+}
+
+// bootstrap answers a joining server, which has just proven the password.
+func (s *Server) bootstrap(ctx context.Context, password token.Secret) ([]byte, error) {
+	data, err := bootstrapdata.Load(ctx, s.store, password)
+	if err != nil {
+		return nil, err
+	}
+	return data.Encode()
+}
+
+// awaitAPIServer returns when kube-apiserver serves, and opens the gate to it.
+func (s *Server) awaitAPIServer(ctx context.Context) error {
+	config, err := s.restConfig()
+	if err != nil {
+		return err
+	}
+	tls, err := rest.TLSConfigFor(config)
+	if err != nil {
+		return fmt.Errorf("load supervisor certificate: %w", err)
+	}
+	if err := readiness.Wait(ctx, readiness.Config{URL: "https://" + apiAddress, TLS: tls}); err != nil {
+		return err
+	}
+	if s.client, err = kubernetes.NewForConfig(config); err != nil {
+		return fmt.Errorf("make client: %w", err)
+	}
+	close(s.ready)
+	s.milestone("apiserver ready")
+	return nil
+}
+
+// restConfig is the supervisor's own way into the cluster.
+func (s *Server) restConfig() (*rest.Config, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", s.server("cred", "supervisor.kubeconfig"))
+	if err != nil {
+		return nil, fmt.Errorf("load supervisor kubeconfig: %w", err)
+	}
+	config.UserAgent = "keelson-node/" + s.cfg.Version
+	return config, nil
+}
+
+// markNode puts RKE2's labels and annotations on the Node, and those of the settings that the kubelet may not set.
+func (s *Server) markNode(ctx context.Context) error {
+	marks := nodeobject.Marks{
+		Labels: map[string]string{nodeobject.LabelControlPlane: "true", nodeobject.LabelEtcd: "true"},
+		Annotations: map[string]string{
+			nodeobject.AnnotationHostname:  s.settings.NodeName,
+			nodeobject.AnnotationInternal:  strings.Join(texts(s.settings.NodeIP), ","),
+			nodeobject.AnnotationEtcdName:  s.member.Name,
+			nodeobject.AnnotationEtcdAddrs: s.member.Address,
+		},
+	}
+	if external := texts(s.settings.NodeExternalIP); len(external) > 0 {
+		marks.Annotations[nodeobject.AnnotationExternal] = strings.Join(external, ",")
+	}
+	maps.Copy(marks.Labels, s.others)
+	return nodeobject.Ensure(ctx, s.client, s.settings.NodeName, marks)
+}
+
+func (s *Server) awaitNode(ctx context.Context) error {
+	if err := nodeobject.WaitReady(ctx, s.client, s.settings.NodeName); err != nil {
+		return err
+	}
+	s.milestone("node Ready")
+	return nil
+}
+
+func (s *Server) awaitSystemPods(ctx context.Context) error {
+	wanted := []string{"etcd-", "kube-apiserver-", "kube-controller-manager-"}
+	for name, absent := range map[string]bool{
+		"kube-scheduler-":           s.settings.DisableScheduler,
+		"kube-proxy-":               s.settings.DisableKubeProxy,
+		"cloud-controller-manager-": s.settings.DisableCloudController,
+		"rke2-flannel-":             !s.hasFlannel(),
+		"rke2-coredns-":             slices.Contains(s.settings.Disable, "rke2-coredns"),
+	} {
+		if !absent {
+			wanted = append(wanted, name)
+		}
+	}
+	if err := systempods.WaitReady(ctx, s.client, wanted); err != nil {
+		return err
+	}
+	s.milestone("system pods Ready")
+	return nil
+}
+
+// apiServers lists where kube-apiserver is reached: with one server, at its own address.
+func (s *Server) apiServers(context.Context) ([]string, error) {
+	if !s.isReady() {
+		return nil, errors.New("kube-apiserver does not serve yet")
+	}
+	return []string{net.JoinHostPort(s.settings.AdvertiseAddress.String(), "6443")}, nil
+}
+
+func (s *Server) isReady() bool {
+	select {
+	case <-s.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+// startRenewal re-issues certificates when the first of them becomes due. The static pods' hash covers them, so each
+// pod whose files changed is written anew, one after the other.
+func (s *Server) startRenewal(ctx context.Context) error {
+	s.background(ctx, "renewal", func(ctx context.Context) error {
+		for {
+			p := s.pki
+			p.Now = time.Now()
+			r, err := pki.Ensure(p)
+			if err != nil {
+				return err
+			}
+			if len(r.Written) > 0 {
+				s.log.Info("certificates renewed", "written", len(r.Written))
+				if err := errors.Join(s.writeEtcd(ctx), s.writeAPIServer(ctx), s.writeControllers(ctx), s.writeCloudController(ctx)); err != nil {
+					return err
+				}
+			}
+			timer := time.NewTimer(time.Until(r.Renew))
+			select {
+			case <-ctx.Done():
+				timer.Stop()
+				return nil
+			case <-timer.C:
+			}
+		}
+	})
+	return nil
+}

@@ -1,0 +1,106 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+
+	"keelson/node/encryption"
+	"keelson/node/etcd"
+	"keelson/node/file"
+	"keelson/node/host"
+	"keelson/node/pki"
+	"keelson/node/systemimage"
+	"keelson/node/token"
+)
+
+// resolve fills what the settings leave to the machine, once it has an address.
+func (s *Server) resolve(ctx context.Context) error {
+	h, err := host.Wait(ctx)
+	if err != nil {
+		return fmt.Errorf("look at the machine: %w", err)
+	}
+	if s.settings, err = s.cfg.Settings.Resolve(h); err != nil {
+		return fmt.Errorf("resolve settings: %w", err)
+	}
+	s.log.Info("node", "name", s.settings.NodeName, "addresses", s.settings.NodeIP)
+	return nil
+}
+
+// makeFolders makes RKE2's tree with its modes, and removes what a cut-off write left.
+func (s *Server) makeFolders(context.Context) error {
+	for _, dir := range []string{
+		s.server("cred"), s.server("etc"), s.server("logs"), s.server("manifests"), s.server("tls"), s.server("db"),
+		s.agent("etc"), s.agent("logs"), s.agent("images"), s.agent("pod-manifests"), s.agent("etc", "containerd"),
+		s.agent("etc", "kubelet.conf.d"),
+	} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("make folders: %w", err)
+		}
+		if err := file.Sweep(dir); err != nil {
+			return fmt.Errorf("make folders: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s *Server) loadImages(context.Context) (err error) {
+	s.images, err = systemimage.Load(imagesDir)
+	return err
+}
+
+// ensureSecrets settles the token, and makes what kube-apiserver encrypts Secrets with: made once, kept ever after.
+func (s *Server) ensureSecrets(context.Context) error {
+	exists, err := etcd.HasData(s.settings.DataDir)
+	if err != nil {
+		return err
+	}
+	s.passwords, err = token.EnsurePasswd(s.server(), token.Secret(s.settings.Token), token.Secret(s.settings.AgentToken), exists)
+	if errors.Is(err, token.ErrTokenChanged) {
+		return fmt.Errorf("the token of the settings is not the one this cluster was made with; put the first one back, or remove it (the cluster keeps its own): %w", err)
+	}
+	if err != nil {
+		return fmt.Errorf("settle the token: %w", err)
+	}
+	if path := s.server("cred", "encryption-config.json"); exists {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s is gone, and the cluster's Secrets can be read with its key only: restore the file", path)
+		}
+	}
+	_, err = encryption.Ensure(s.server(), s.settings.SecretsEncryptionProvider)
+	return err
+}
+
+func (s *Server) ensureCertificates(context.Context) error {
+	s.pki = pki.Params{
+		ServerDir:      s.server(),
+		AgentDir:       s.agent(),
+		NodeName:       s.settings.NodeName,
+		Addresses:      append(slices.Concat(s.settings.NodeIP, s.settings.NodeExternalIP), s.settings.AdvertiseAddress),
+		SANs:           s.settings.TLSSAN,
+		ServiceIPs:     s.settings.ServiceIPs(),
+		ClusterDomain:  s.settings.ClusterDomain,
+		LocalAPIServer: "https://" + gateAddress,
+		Kubeconfig:     s.settings.WriteKubeconfig,
+		KubeconfigMode: s.settings.WriteKubeconfigMode,
+		Now:            time.Now(),
+	}
+	r, err := pki.Ensure(s.pki)
+	if err != nil {
+		return err
+	}
+	s.log.Info("certificates", "written", len(r.Written), "renew", r.Renew)
+	return nil
+}
+
+func (s *Server) writeTokens(context.Context) error {
+	bundle, err := os.ReadFile(s.server("tls", "server-ca.crt"))
+	if err != nil {
+		return fmt.Errorf("read server CA: %w", err)
+	}
+	return token.EnsureFiles(s.server(), bundle, s.passwords)
+}

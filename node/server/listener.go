@@ -1,0 +1,133 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"keelson/node/addons"
+	"keelson/node/config"
+	"keelson/node/file"
+	"keelson/node/manifests"
+	"keelson/node/pki"
+	"keelson/node/supervisorapi"
+	"keelson/node/token"
+)
+
+// startListener opens :9345. Until there is something to answer with, it answers "starting".
+func (s *Server) startListener(ctx context.Context) error {
+	serving, err := pki.NewServing(s.pki, nil)
+	if err != nil {
+		return err
+	}
+	clientCA, err := os.ReadFile(s.server("tls", "client-ca.crt"))
+	if err != nil {
+		return fmt.Errorf("read client CA: %w", err)
+	}
+	address := supervisorapi.DefaultAddress
+	if s.settings.BindAddress.IsValid() {
+		address = net.JoinHostPort(s.settings.BindAddress.String(), "9345")
+	}
+	s.api, err = supervisorapi.New(supervisorapi.Config{
+		Address: address, Certificate: serving.Certificate, ClientCA: clientCA, Log: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	s.background(ctx, "listener", s.api.Run)
+	return nil
+}
+
+// openListener gives the listener its answers, as soon as there is a record for joining servers.
+func (s *Server) openListener(context.Context) error {
+	caCerts, err := os.ReadFile(s.server("tls", "server-ca.crt"))
+	if err != nil {
+		return fmt.Errorf("read server CA: %w", err)
+	}
+	users, err := token.LoadPasswd(s.server("cred", "passwd"))
+	if err != nil {
+		return err
+	}
+	return s.api.Install(supervisorapi.Handlers{
+		CACerts:    caCerts,
+		Users:      users,
+		Ready:      s.isReady,
+		APIServers: s.apiServers,
+		Bootstrap:  s.bootstrap,
+	})
+}
+
+// writeManifests puts the image's add-ons where users put theirs.
+func (s *Server) writeManifests(context.Context) error {
+	rendered, err := manifests.Render(os.DirFS(manifestsDir), s.manifestParams())
+	if err != nil {
+		return err
+	}
+	for name, content := range rendered {
+		if _, err := file.Ensure(filepath.Join(s.server("manifests"), name), content, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Server) manifestParams() manifests.Params {
+	images := map[string]string{}
+	for _, name := range []string{"flannel", "coredns"} {
+		// An image that is not there is told of by the template that wants it, with its line.
+		if reference, err := s.images.Reference(name); err == nil {
+			images[name] = reference
+		}
+	}
+	return manifests.Params{
+		ClusterCIDR:   s.settings.ClusterCIDR[0].String(),
+		ServiceCIDR:   s.settings.ServiceCIDR[0].String(),
+		ClusterDNS:    s.settings.ClusterDNS[0].String(),
+		ClusterDomain: s.settings.ClusterDomain,
+		Images:        images,
+		CNI:           s.settings.CNI,
+		Disable:       s.settings.Disable,
+	}
+}
+
+func (s *Server) hasFlannel() bool { return s.cfg.Settings.CNI == config.CNIFlannel }
+
+// startAddons applies the manifests, and goes on doing so whenever one changes. It returns when the rights of the
+// cluster's own components have been applied.
+func (s *Server) startAddons(ctx context.Context) error {
+	rest, err := s.restConfig()
+	if err != nil {
+		return err
+	}
+	const rights = "rke2-roles"
+	applied := make(chan struct{})
+	var once sync.Once
+	c := addons.Config{
+		Dir:     s.server("manifests"),
+		Disable: s.manifestParams().Disabled(),
+		Store:   addons.FileStore{Path: s.server("etc", "addons.json")},
+		Log:     s.log,
+		Observe: func(e addons.Event) {
+			if e.Addon == rights && e.Err == nil {
+				once.Do(func() { close(applied) })
+			}
+		},
+	}
+	if err := c.Connect(rest); err != nil {
+		return err
+	}
+	controller, err := addons.New(c)
+	if err != nil {
+		return err
+	}
+	s.background(ctx, "add-ons", controller.Run)
+	select {
+	case <-applied:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

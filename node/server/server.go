@@ -1,0 +1,142 @@
+// Package server makes this machine a server of its cluster: it settles secrets and certificates, starts containerd
+// and the kubelet, has the control plane run as static pods, applies the add-ons and answers joining machines.
+//
+// start.go is the whole start-up as one list. The work of each step is in the package it is about (pki, staticpod,
+// kubelet, ...); here they are put in order and given their settings. Nothing of it decides what a setting means
+// (node/config does) and nothing is started that Run does not end. `node server` is its only user.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"k8s.io/client-go/kubernetes"
+
+	"keelson/node/bootstrapdata/etcdstore"
+	"keelson/node/config"
+	"keelson/node/etcd"
+	"keelson/node/pki"
+	"keelson/node/sequence"
+	"keelson/node/supervisorapi"
+	"keelson/node/systemimage"
+	"keelson/node/token"
+)
+
+// Places of the machine that are not settings.
+const (
+	imagesDir      = systemimage.DefaultDir
+	manifestsDir   = "/usr/lib/keelson/manifests"
+	networkPlugins = "/usr/lib/keelson/cni/bin"
+	runcPath       = "/usr/bin/runc"
+	containerdPath = "/usr/bin/containerd"
+	kubeletPath    = "/usr/bin/kubelet"
+	// startedMark is on a file system in memory: it is there if and only if node has run since the machine started.
+	startedMark = "/run/keelson/node-started"
+)
+
+// Addresses on this machine. RKE2's load balancer of the supervisor has the gate's port on machines without a server
+// of their own (spec: lb-server-port); on a server it is free.
+const (
+	apiAddress  = "127.0.0.1:6443"
+	gateAddress = "127.0.0.1:6444"
+)
+
+// Config is what Run needs from outside.
+type Config struct {
+	Settings config.Config // as loaded; what the machine decides is resolved at start
+	Version  string        // of this program
+	Environ  []string      // the process's environment, for what children inherit
+	Log      *slog.Logger
+	Console  io.Writer // takes one line a milestone, for the machine's console
+}
+
+// Server is a server of a cluster.
+type Server struct {
+	cfg   Config
+	log   *slog.Logger
+	group *errgroup.Group // everything that runs as long as the server does
+
+	ready chan struct{} // closed when kube-apiserver serves
+
+	// What earlier steps of the list leave for later ones. A step only reads what a step that it is listed after has
+	// written, which is what orders the accesses.
+	settings  config.Config
+	images    *systemimage.Layout
+	passwords token.Passwords
+	pki       pki.Params
+	member    etcd.Params
+	store     *etcdstore.Store
+	client    kubernetes.Interface
+	api       *supervisorapi.Server
+	others    map[string]string // labels that the kubelet may not set
+
+	mu sync.Mutex // one milestone line at a time
+}
+
+// New checks the configuration; nothing is started.
+func New(cfg Config) (*Server, error) {
+	if cfg.Console == nil || cfg.Log == nil {
+		return nil, errors.New("server: a log and a console are needed")
+	}
+	if err := sequence.Check(new(Server).steps()); err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	return &Server{cfg: cfg, log: cfg.Log, ready: make(chan struct{})}, nil
+}
+
+// Run starts the server and keeps it running until ctx is done or a part that cannot be restarted fails.
+func (s *Server) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	group, ctx := errgroup.WithContext(ctx)
+	s.group = group
+	group.Go(func() error {
+		err := sequence.Run(ctx, s.steps(), func(name string, took time.Duration, err error) {
+			s.log.Info("step", "step", name, "dur", took.Round(time.Millisecond), "error", err)
+		})
+		if err != nil && ctx.Err() == nil {
+			return fmt.Errorf("start: %w", err)
+		}
+		return nil
+	})
+	return group.Wait()
+}
+
+// background keeps run going for as long as the server does; its failure ends the server.
+func (s *Server) background(ctx context.Context, name string, run func(context.Context) error) {
+	s.group.Go(func() error {
+		if err := run(ctx); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		return nil
+	})
+}
+
+// milestone tells the console how far the start has come.
+func (s *Server) milestone(what string) {
+	var up unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) // cannot fail for this clock
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fmt.Fprintf(s.cfg.Console, "keelson: node: %s (%.3f s)\n", what, float64(up.Nano())/1e9)
+}
+
+// data, server and agent name paths below RKE2's three folders.
+func (s *Server) data(parts ...string) string {
+	return filepath.Join(append([]string{s.cfg.Settings.DataDir}, parts...)...)
+}
+func (s *Server) server(parts ...string) string {
+	return s.data(append([]string{"server"}, parts...)...)
+}
+func (s *Server) agent(parts ...string) string {
+	return s.data(append([]string{"agent"}, parts...)...)
+}

@@ -1,0 +1,40 @@
+package server
+
+import "keelson/node/sequence"
+
+// steps is the whole start of a server: what is done, and after what. A step begins as soon as those that it names
+// have ended, so independent ones run side by side; nothing waits for time to pass.
+//
+// Only the control plane's own pods are there before kube-apiserver serves: what they would compete with for
+// processors has nothing to do until then. The kubelet's way to kube-apiserver is a gate that holds its connections
+// until that moment (package gate).
+func (s *Server) steps() []sequence.Step {
+	return []sequence.Step{
+		{Name: "settings", Run: s.resolve},
+		{Name: "folders", Run: s.makeFolders},
+		{Name: "system images", Run: s.loadImages},
+		{Name: "gate", After: []string{"settings"}, Run: s.openGate},
+		{Name: "containerd", After: []string{"folders", "system images"}, Run: s.startContainerd},
+		{Name: "secrets", After: []string{"settings", "folders"}, Run: s.ensureSecrets},
+		{Name: "certificates", After: []string{"settings", "folders"}, Run: s.ensureCertificates},
+		{Name: "token files", After: []string{"secrets", "certificates"}, Run: s.writeTokens},
+		{Name: "stale pods", After: []string{"folders"}, Run: s.removeStalePods},
+		{Name: "etcd member", After: []string{"settings", "folders"}, Run: s.nameMember},
+		{Name: "etcd pod", After: []string{"etcd member", "certificates", "system images", "stale pods"}, Run: s.writeEtcd},
+		{Name: "apiserver pod", After: []string{"etcd member", "certificates", "secrets", "system images", "stale pods"}, Run: s.writeAPIServer},
+		{Name: "kubelet", After: []string{"gate", "certificates", "containerd", "etcd pod", "apiserver pod"}, Run: s.startKubelet},
+		{Name: "listener", After: []string{"token files"}, Run: s.startListener},
+		{Name: "manifests", After: []string{"settings", "folders", "system images"}, Run: s.writeManifests},
+		{Name: "etcd", After: []string{"kubelet"}, Run: s.awaitEtcd},
+		{Name: "bootstrap record", After: []string{"etcd", "token files"}, Run: s.saveBootstrap},
+		{Name: "joining", After: []string{"listener", "bootstrap record"}, Run: s.openListener},
+		{Name: "apiserver", After: []string{"kubelet"}, Run: s.awaitAPIServer},
+		{Name: "controllers", After: []string{"apiserver"}, Run: s.writeControllers},
+		{Name: "add-ons", After: []string{"apiserver", "manifests"}, Run: s.startAddons},
+		{Name: "cloud controller", After: []string{"add-ons"}, Run: s.writeCloudController},
+		{Name: "node object", After: []string{"apiserver"}, Run: s.markNode},
+		{Name: "node ready", After: []string{"node object"}, Run: s.awaitNode},
+		{Name: "system pods", After: []string{"node ready", "controllers", "cloud controller", "add-ons"}, Run: s.awaitSystemPods},
+		{Name: "renewal", After: []string{"apiserver"}, Run: s.startRenewal},
+	}
+}
