@@ -76,9 +76,12 @@ type Passwords struct {
 	Agent  Secret // equal to Server where no agent token is set
 }
 
+// ErrTokenLost is a cluster whose password file is gone and whose token nobody has set.
+var ErrTokenLost = errors.New("cred/passwd is gone and no token is set; set the token that this cluster was made with")
+
 // EnsurePasswd settles the cluster's secrets and makes <serverDir>/cred/passwd hold them. A server token that is
 // not set is the one of the file, and is generated where there is no file. Where a cluster exists already, another
-// server token than the file's is ErrTokenChanged; the agent token may change at will. Rows of other users stay.
+// server token than the file's is ErrTokenChanged, and no token at all is ErrTokenLost; the agent token may change at will. Rows of other users stay.
 func EnsurePasswd(serverDir string, server, agent Secret, clusterExists bool) (Passwords, error) {
 	path := filepath.Join(serverDir, "cred", "passwd")
 	users, err := LoadPasswd(path)
@@ -97,6 +100,8 @@ func EnsurePasswd(serverDir string, server, agent Secret, clusterExists bool) (P
 		}
 	case have != nil:
 		p.Server = have.Password
+	case clusterExists:
+		return Passwords{}, ErrTokenLost
 	default:
 		p.Server = Generate()
 	}

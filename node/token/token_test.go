@@ -199,6 +199,7 @@ func TestEnsurePasswd(t *testing.T) {
 		}
 		return got
 	}
+	step("lost", "", "", true, Passwords{}, ErrTokenLost)
 	first := step("generated", "", "", false, Passwords{}, nil)
 	if len(first.Server) != 32 || first.Agent != first.Server {
 		t.Errorf("generated: %q/%q", first.Server.Reveal(), first.Agent.Reveal())
