@@ -125,12 +125,10 @@ func (m *machine) bootModules(context.Context) error {
 		defer sub.Close()
 		return loader.Run(ctx, sub)
 	})
-	needs := make(chan error, 1)
-	go func() { needs <- loader.Load(rootNeeds()...) }()
-	if err := loader.Coldplug(); err != nil {
-		return err
-	}
-	return <-needs
+	// Nobody waits for the devices here: "boot medium" waits for its partition,
+	// and what is not loaded by the switch is loaded from the root.
+	m.task("boot devices", func(context.Context) error { return loader.Coldplug() })
+	return loader.Load(rootNeeds()...)
 }
 
 func (m *machine) newLoader(base string) (*kernel.Loader, error) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -119,13 +120,16 @@ func (m *machine) live() {
 func (m *machine) observe(step string, start time.Time, took time.Duration, err error) {
 	m.timeline.Add(step, timeline.SinceKernelStart()-time.Since(start), took, err)
 	if err != nil {
-		m.con.Printf("boot: %s: %v", step, err)
+		m.con.Printf("boot: %s: %s", step, oneLine(err))
 		m.log.Error("boot step", "step", step, "dur", took, "error", err)
 		return
 	}
 	m.con.Printf("boot: %s: ok (%d ms)", step, took.Milliseconds())
 	m.log.Info("boot step", "step", step, "dur", took)
 }
+
+// oneLine writes joined errors side by side: a message is one line.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 func (m *machine) complete() {
 	at := timeline.SinceKernelStart()
@@ -147,7 +151,7 @@ func (m *machine) fail(err error) sequence.Policy {
 		m.log.Error("panic", "value", p.Value, "stack", string(p.Stack))
 	}
 	if errors.As(err, &f) && (f.Policy == sequence.Reboot || p != nil) {
-		m.con.Printf("halted: %v", err)
+		m.con.Printf("halted: %s", oneLine(err))
 		m.con.Printf("reboot in %s", rebootDelay)
 		return sequence.Reboot
 	}
@@ -158,7 +162,7 @@ func (m *machine) fail(err error) sequence.Policy {
 // halt stops what runs and says why. The machine stays reachable: keys, power
 // button and signals work.
 func (m *machine) halt(why error) {
-	m.con.Printf("halted: %v", why)
+	m.con.Printf("halted: %s", oneLine(why))
 	m.log.Error("halted", "error", why)
 	ctx, cancel := context.WithTimeout(context.Background(), shutdown.DefaultDeadline/2)
 	defer cancel()

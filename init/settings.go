@@ -36,7 +36,8 @@ func (m *machine) userData(ctx context.Context) error {
 	cfg := source.Config{
 		Cmdline: m.rawCmdline, ESP: m.disk.Partition(layout.NumberESP).Device(), FwCfg: source.DefaultFwCfg,
 		Stored: layout.UserData, LoadModule: m.load,
-		Settle: settle,
+		NextDevice: func(ctx context.Context) error { return mediumChange(ctx, sub) },
+		Settle:     settle,
 	}
 	for tried := false; ; {
 		docs, err := source.Collect(ctx, cfg)

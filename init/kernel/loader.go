@@ -125,14 +125,19 @@ func (l *Loader) load(name string) error {
 	return st.err
 }
 
-// insert is finit_module(2). The file is as depmod found it, uncompressed.
+// insert is finit_module(2). The builder lays modules down uncompressed, which
+// loads fastest; the kernel unpacks the others itself where it can.
 func insert(file, params string) error {
 	f, err := os.Open(file)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := unix.FinitModule(int(f.Fd()), params, 0); err != nil {
+	flags := 0
+	if filepath.Ext(file) != ".ko" {
+		flags = unix.MODULE_INIT_COMPRESSED_FILE
+	}
+	if err := unix.FinitModule(int(f.Fd()), params, flags); err != nil {
 		return &fs.PathError{Op: "finit_module", Path: file, Err: err}
 	}
 	return nil
