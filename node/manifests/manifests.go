@@ -95,6 +95,8 @@ func fill(name string, content []byte, values map[string]string) ([]byte, error)
 			key := strings.TrimSuffix(strings.TrimPrefix(string(match), "${"), "}")
 			value := values[key]
 			switch {
+			case !bytes.HasSuffix(match, []byte("}")):
+				problems = append(problems, fmt.Errorf("%s: line %d: ${%s: has no closing brace", name, number, key))
 			case value == "":
 				problems = append(problems, fmt.Errorf("%s: line %d: ${%s}: no value is known; known are %s", name, number, key,
 					strings.Join(slices.Sorted(maps.Keys(values)), ", ")))

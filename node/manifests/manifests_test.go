@@ -124,7 +124,7 @@ func golden(t *testing.T, file string, got []byte) {
 func TestRenderRefuses(t *testing.T) {
 	templates := fstest.MapFS{"a.yaml": {Data: []byte("a: 1\nb: ${NOTHING}\nc: ${CLUSTER_DNS\n")}}
 	_, err := Render(templates, params())
-	for _, want := range []string{"a.yaml: line 2: ${NOTHING}", "CLUSTER_DOMAIN"} {
+	for _, want := range []string{"a.yaml: line 2: ${NOTHING}", "CLUSTER_DOMAIN", "a.yaml: line 3: ${CLUSTER_DNS: has no closing brace"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got error %v, want one with %q", err, want)
 		}

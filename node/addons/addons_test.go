@@ -1,0 +1,386 @@
+package addons
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+)
+
+// cluster is an API server that keeps objects by their paths, as far as the applier asks it.
+type cluster struct {
+	*httptest.Server
+	mu       sync.Mutex
+	objects  map[string]map[string]any
+	requests []string
+	refuse   string // answer 500 to paths with this
+}
+
+func newCluster(t *testing.T) *cluster {
+	c := &cluster{objects: map[string]map[string]any{}}
+	c.Server = httptest.NewServer(c)
+	t.Cleanup(c.Close)
+	return c
+}
+
+func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.requests = append(c.requests, r.Method+" "+r.URL.Path)
+	w.Header().Set("Content-Type", "application/json")
+	fail := func(code int, reason string) {
+		w.WriteHeader(code)
+		_ = json.NewEncoder(w).Encode(map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code, "message": reason})
+	}
+	if c.refuse != "" && strings.Contains(r.URL.Path, c.refuse) {
+		fail(http.StatusInternalServerError, "InternalError")
+		return
+	}
+	object, known := c.objects[r.URL.Path]
+	switch r.Method {
+	case http.MethodPatch:
+		if r.URL.Query().Get("fieldManager") != fieldManager || r.Header.Get("Content-Type") != "application/apply-patch+yaml" {
+			fail(http.StatusBadRequest, "BadRequest")
+			return
+		}
+		body, _ := io.ReadAll(r.Body)
+		object = map[string]any{}
+		if err := json.Unmarshal(body, &object); err != nil {
+			fail(http.StatusBadRequest, "BadRequest")
+			return
+		}
+		object["metadata"].(map[string]any)["uid"] = "u"
+		c.objects[r.URL.Path] = object
+	case http.MethodDelete:
+		delete(c.objects, r.URL.Path)
+	}
+	if object == nil || !known && r.Method != http.MethodPatch {
+		fail(http.StatusNotFound, "NotFound")
+		return
+	}
+	_ = json.NewEncoder(w).Encode(object)
+}
+
+func (c *cluster) paths() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return strings.Join(slices.Sorted(maps.Keys(c.objects)), "\n")
+}
+
+// kinds is a mapper that learns widgets at its first reset after they are installed.
+type kinds struct {
+	*meta.DefaultRESTMapper
+	widgets func() bool
+}
+
+func newKinds() *kinds {
+	k := &kinds{DefaultRESTMapper: meta.NewDefaultRESTMapper(nil), widgets: func() bool { return false }}
+	k.Add(schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}, meta.RESTScopeNamespace)
+	k.Add(schema.GroupVersionKind{Version: "v1", Kind: "Namespace"}, meta.RESTScopeRoot)
+	k.Add(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}, meta.RESTScopeRoot)
+	return k
+}
+
+func (k *kinds) Reset() {
+	if k.widgets() {
+		k.Add(schema.GroupVersionKind{Group: "x.io", Version: "v1", Kind: "Widget"}, meta.RESTScopeNamespace)
+	}
+}
+
+func configMap(names ...string) string {
+	var parts []string
+	for _, name := range names {
+		parts = append(parts, "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: "+name+"\n  namespace: kube-system\n")
+	}
+	return strings.Join(parts, "---\n")
+}
+
+const (
+	cm     = "/api/v1/namespaces/kube-system/configmaps/"
+	widget = "apiVersion: x.io/v1\nkind: Widget\nmetadata: {name: w}\n"
+)
+
+type harness struct {
+	t       *testing.T
+	cluster *cluster
+	kinds   *kinds
+	dir     string
+	events  chan Event
+	cfg     Config
+}
+
+func newHarness(t *testing.T) *harness {
+	h := &harness{t: t, cluster: newCluster(t), kinds: newKinds(), dir: t.TempDir(), events: make(chan Event, 1000)}
+	client, err := dynamic.NewForConfig(&rest.Config{Host: h.cluster.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.cfg = Config{
+		Dir: h.dir, Client: client, Mapper: h.kinds, Store: FileStore{filepath.Join(t.TempDir(), "addons.json")},
+		Observe: func(e Event) { h.events <- e }, Log: slog.New(slog.DiscardHandler),
+	}
+	return h
+}
+
+func (h *harness) write(name, content string) {
+	h.t.Helper()
+	file := filepath.Join(h.dir, name)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// once makes one pass of a new controller, as a start does.
+func (h *harness) once() (whole bool) {
+	h.t.Helper()
+	c, err := New(h.cfg)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer c.watcher.Close()
+	return c.pass(h.t.Context())
+}
+
+func (h *harness) want(paths ...string) {
+	h.t.Helper()
+	if got, want := h.cluster.paths(), strings.Join(paths, "\n"); got != want {
+		h.t.Errorf("the cluster has\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestAppliesAndPrunesAcrossStarts(t *testing.T) {
+	h := newHarness(t)
+	h.write("a.yaml", configMap("one", "two"))
+	h.write("sub/b.json", `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"ns"}}`)
+	h.write("skipped.yaml", configMap("skipped"))
+	h.write("skipped.yaml.skip", "")
+	h.write(".hidden.yaml", configMap("hidden"))
+	h.write("README.md", "no manifest")
+	if !h.once() {
+		t.Error("something is left to do")
+	}
+	h.want(cm+"one", cm+"two", "/api/v1/namespaces/ns")
+	meta := h.cluster.objects[cm+"one"]["metadata"].(map[string]any)
+	if meta["annotations"].(map[string]any)[annotationName] != "a" || meta["labels"].(map[string]any)[labelHash] != ownerHash("a") {
+		t.Errorf("owner is not marked: %v", meta)
+	}
+
+	h.write("a.yaml", configMap("two", "three"))
+	if err := os.Remove(filepath.Join(h.dir, "sub/b.json")); err != nil {
+		t.Fatal(err)
+	}
+	h.once()
+	// What left a file goes; what a removed file had stays.
+	h.want(cm+"three", cm+"two", "/api/v1/namespaces/ns")
+}
+
+func TestPruneLeavesWhatIsAnothers(t *testing.T) {
+	h := newHarness(t)
+	h.write("a.yaml", configMap("one", "two"))
+	h.once()
+	h.cluster.objects[cm+"one"]["metadata"].(map[string]any)["labels"] = map[string]any{labelHash: ownerHash("b")}
+	h.write("a.yaml", configMap("two"))
+	h.once()
+	h.want(cm+"one", cm+"two")
+}
+
+func TestFailedDocumentIsRetriedAndPrunesNothing(t *testing.T) {
+	h := newHarness(t)
+	h.write("a.yaml", configMap("one", "two"))
+	h.once()
+	<-h.events
+	h.write("a.yaml", configMap("two", "three"))
+	h.cluster.refuse = "three"
+	if h.once() {
+		t.Error("a failure was taken for success")
+	}
+	h.want(cm+"one", cm+"two")
+	if e := <-h.events; e.Err == nil || !strings.Contains(e.Err.Error(), "a.yaml: document 2 (line 7): ConfigMap three") {
+		t.Errorf("got event %+v", e)
+	}
+	h.cluster.refuse = ""
+	h.once()
+	h.want(cm+"three", cm+"two")
+}
+
+func TestKindThatComesLater(t *testing.T) {
+	h := newHarness(t)
+	crd := "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.x.io"
+	h.kinds.widgets = func() bool { return strings.Contains(h.cluster.paths(), crd) }
+	h.write("a-widget.yaml", widget)
+	h.write("b-crd.yaml", "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: widgets.x.io}\n")
+	c, err := New(h.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.watcher.Close()
+	if c.pass(t.Context()) {
+		t.Error("first pass: the widget's kind cannot be known yet")
+	}
+	if !c.pass(t.Context()) {
+		t.Error("second pass: want all applied")
+	}
+	h.want(crd, "/apis/x.io/v1/namespaces/default/widgets/w")
+}
+
+func TestDisable(t *testing.T) {
+	h := newHarness(t)
+	h.write("rke2-a.yaml", configMap("one"))
+	h.write("rke2-b.yaml", configMap("two"))
+	h.once()
+	h.write("rke2-a.yaml", configMap("other")) // what was applied before is removed too
+	if err := os.Remove(filepath.Join(h.dir, "rke2-b.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	h.cfg.Disable = []string{"rke2-a", "rke2-b", "rke2-never"}
+	if !h.once() {
+		t.Error("something is left to do")
+	}
+	h.want()
+	if _, err := os.Stat(filepath.Join(h.dir, "rke2-a.yaml")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file is still there: %v", err)
+	}
+}
+
+func TestBrokenFile(t *testing.T) {
+	h := newHarness(t)
+	h.write("a.yaml", configMap("one", "two"))
+	h.once()
+	<-h.events
+	h.write("a.yaml", configMap("three")+"---\na: [\n")
+	h.once()
+	h.want(cm+"one", cm+"three", cm+"two")
+	if e := <-h.events; e.Err == nil || !strings.Contains(e.Err.Error(), "document 2 (line 7)") {
+		t.Errorf("got event %+v", e)
+	}
+}
+
+func TestRunFollowsChanges(t *testing.T) {
+	h := newHarness(t)
+	h.write("a.yaml", configMap("one"))
+	c, err := New(h.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(ctx) }()
+	await := func(addon string) {
+		t.Helper()
+		select {
+		case e := <-h.events:
+			if e.Addon != addon || e.Err != nil {
+				t.Fatalf("got event %+v, want %s applied", e, addon)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("no event for %s", addon)
+		}
+	}
+	await("a")
+	h.write("b.yaml", configMap("two"))
+	await("b")
+	h.write("a.yaml", configMap("three"))
+	await("a")
+	h.want(cm+"three", cm+"two")
+	if err := os.Mkdir(filepath.Join(h.dir, "later"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h.write("later/c.yaml", configMap("four"))
+	await("c")
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("stopped: got %v", err)
+	}
+}
+
+func TestLoad(t *testing.T) {
+	for name, c := range map[string]struct {
+		content string
+		want    []string // "line kind name"
+		problem string
+	}{
+		"empty":            {"", nil, ""},
+		"comments":         {"# nothing\n---\n# here\n", nil, ""},
+		"two":              {configMap("a", "b"), []string{"document 1 (line 1): ConfigMap a", "document 2 (line 7): ConfigMap b"}, ""},
+		"leading line":     {"---\n" + configMap("a"), []string{"document 1 (line 2): ConfigMap a"}, ""},
+		"list":             {"apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: ConfigMap\n  metadata: {name: x}\n", []string{"document 1 (line 1): ConfigMap x"}, ""},
+		"dashes in a text": {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata:\n  a: |\n    ---\n    b\n", []string{"document 1 (line 1): ConfigMap x"}, ""},
+		"broken":           {configMap("a") + "---\n\tx\n", []string{"document 1 (line 1): ConfigMap a"}, "document 2 (line 7)"},
+		"key twice":        {"apiVersion: v1\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n", nil, "document 1 (line 1)"},
+		"no mapping":       {"- a\n", nil, "not a mapping"},
+		"no kind":          {"apiVersion: v1\nmetadata: {name: x}\n", nil, "document 1"},
+		"no name":          {"apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: x}\n", nil, "metadata.name"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			documents, err := load([]byte(c.content))
+			var got []string
+			for _, d := range documents {
+				got = append(got, d.String())
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+			if (err == nil) != (c.problem == "") || err != nil && !strings.Contains(err.Error(), c.problem) {
+				t.Errorf("got error %v, want one with %q", err, c.problem)
+			}
+		})
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add([]byte(configMap("a", "b")))
+	f.Add([]byte("kind: List\napiVersion: v1\nitems: [{}]"))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		documents, _ := load(content)
+		for _, d := range documents {
+			if d.object.GetName() == "" || d.object.GetKind() == "" || d.line < 1 {
+				t.Errorf("got %v", d)
+			}
+		}
+	})
+}
+
+func TestFileStore(t *testing.T) {
+	s := FileStore{filepath.Join(t.TempDir(), "addons.json")}
+	refs := []Ref{{"apps", "v1", "DaemonSet", "kube-system", "x"}}
+	for _, addon := range []string{"a", "b"} {
+		if err := s.Save(addon, refs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Save("b", nil); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Load("a"); err != nil || !slices.Equal(got, refs) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if got, err := s.Load("b"); err != nil || got != nil {
+		t.Errorf("forgotten: got %v, %v", got, err)
+	}
+	if err := os.WriteFile(s.Path, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Load("a"); err == nil || !strings.Contains(err.Error(), s.Path) {
+		t.Errorf("broken file: got %v", err)
+	}
+}
