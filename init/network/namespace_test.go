@@ -27,11 +27,12 @@ import (
 const inside = "KEELSON_TEST_NETNS"
 
 // namespace runs a test anew in a process with a network of its own, so that
-// real links, real routes and a real DHCP server can be had.
-func namespace(t *testing.T) {
+// real links, real routes and a real DHCP server can be had. It is true in that
+// process; elsewhere the test was run when it returns.
+func namespace(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(inside) != "" {
-		return
+		return true
 	}
 	if os.Getuid() != 0 {
 		t.Skip("needs root for a network namespace")
@@ -47,7 +48,7 @@ func namespace(t *testing.T) {
 		t.Fatalf("in its namespace: %v\n%s", err, out)
 	}
 	t.Logf("%s", out)
-	t.SkipNow() // the child process was the test
+	return false
 }
 
 // cable makes a pair of links; the near end is ours to configure.
@@ -105,7 +106,9 @@ func has(t *testing.T, path, want string) {
 }
 
 func TestStaticAddress(t *testing.T) {
-	namespace(t)
+	if !namespace(t) {
+		return
+	}
 	far := cable(t)
 	mustUp(t, far, "192.0.2.1/24")
 	n, resolv := start(t, netconfig.Plan{Links: []netconfig.Link{{
@@ -168,7 +171,9 @@ func serve(t *testing.T, far netlink.Link, asked *atomic.Int32) {
 }
 
 func TestDHCP(t *testing.T) {
-	namespace(t)
+	if !namespace(t) {
+		return
+	}
 	far := cable(t)
 	var asked atomic.Int32
 	n, resolv := start(t, netconfig.Plan{Links: []netconfig.Link{{ID: "a", Match: netconfig.Match{Name: "eth0"}, DHCP4: true}}})
@@ -220,7 +225,9 @@ func (n *Network) ask(t *testing.T, name string) (*lease, error) {
 }
 
 func TestNotReady(t *testing.T) {
-	namespace(t)
+	if !namespace(t) {
+		return
+	}
 	cable(t)
 	n, _ := start(t, netconfig.Plan{Links: []netconfig.Link{{ID: "a", Match: netconfig.Match{Name: "eth0"}, DHCP4: true}}})
 	for range 1000 {
@@ -238,7 +245,9 @@ func TestNotReady(t *testing.T) {
 
 // Pods come and go with links of their own; a plan by pattern leaves them alone.
 func TestPatternsMeanHardware(t *testing.T) {
-	namespace(t)
+	if !namespace(t) {
+		return
+	}
 	cable(t)
 	n, _ := start(t, netconfig.Plan{Links: []netconfig.Link{{ID: "a", Match: netconfig.Match{Name: "*"}, DHCP4: true}}})
 	for range 1000 {
@@ -252,7 +261,9 @@ func TestPatternsMeanHardware(t *testing.T) {
 
 // A router that is the only source of everything: address, route and DNS.
 func TestRouterAdvertisement(t *testing.T) {
-	namespace(t)
+	if !namespace(t) {
+		return
+	}
 	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
 		t.Skip("the kernel has no IPv6")
 	}
