@@ -298,8 +298,6 @@ func TestServeFallsBackToDisk(t *testing.T) {
 	}
 }
 
-func TestMemoryIsAStore(t *testing.T) { storetest.Run(t, &storetest.Memory{}) }
-
 func FuzzDecrypt(f *testing.F) {
 	f.Add(vectorValue, []byte(vectorPlain))
 	f.Add("a:AAAA", []byte(`{"a":"eA=="}`))
