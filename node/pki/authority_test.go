@@ -48,6 +48,9 @@ func TestBadAuthoritiesAreRefused(t *testing.T) {
 	}
 }
 
+// TestLostFilesOfAClusterAreNotMadeAnew: leaves come back by themselves, what the cluster stands on does not.
+// TestOpenSSLAgrees checks chains and purposes with the reference tool.
+// TestCustomAuthority brings an issuing CA with its root, made by openssl with an RSA key, before the first start.
 func TestLostFilesOfAClusterAreNotMadeAnew(t *testing.T) {
 	p := params(t)
 	if _, err := Ensure(p); err != nil {
@@ -172,6 +175,8 @@ func TestCustomAuthority(t *testing.T) {
 	}
 }
 
+// TestServingHandshake lets a client that trusts the server CA talk to a listener with the certificate, before and
+// after it is due.
 func TestServingHandshake(t *testing.T) {
 	p := params(t)
 	ensure(t, p)

@@ -347,9 +347,6 @@ func readText(t *testing.T, path string) string {
 	return string(data)
 }
 
-// TestLostFilesOfAClusterAreNotMadeAnew: leaves come back by themselves, what the cluster stands on does not.
-// TestOpenSSLAgrees checks chains and purposes with the reference tool.
-// TestCustomAuthority brings an issuing CA with its root, made by openssl with an RSA key, before the first start.
 func TestKubeconfigs(t *testing.T) {
 	p := params(t)
 	p.KubeconfigMode = 0o640
@@ -378,6 +375,3 @@ func TestKubeconfigs(t *testing.T) {
 		t.Errorf("mode: %v, %v", info.Mode(), err)
 	}
 }
-
-// TestServingHandshake lets a client that trusts the server CA talk to a listener with the certificate, before and
-// after it is due.

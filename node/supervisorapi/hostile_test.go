@@ -16,6 +16,10 @@ import (
 	"time"
 )
 
+// TestGuessing: after a handful of wrong passwords even the right one is not looked at, until time has passed.
+// TestSilentConnectionsAreClosed: neither half a handshake nor half a header keeps a connection.
+// TestJoinUnderFire floods the listener with wrong tokens and silent connections of other addresses; a right token
+// is answered all the same. (Addresses of 127.0.0.0/8 stand for machines.)
 func TestGuessing(t *testing.T) {
 	limits := unlimited()
 	limits.FailuresPerMinute = 5
