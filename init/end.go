@@ -25,13 +25,25 @@ func (m *machine) end(r shutdown.Request) {
 					m.log.Warn("random seed", "error", err)
 				}
 			}
-			m.record.SetFile(nil)
+			m.closeLogs()
 		},
 		Unmount: func() error { return mount.UnmountState(layout.State) },
 		Say:     m.con.Printf,
 		Flush:   func() { m.con.Flush(time.Second) },
 		Logger:  m.log,
 	}, r)
+}
+
+func (m *machine) closeLogs() {
+	m.record.SetFile(nil)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, l := range m.logs {
+		if err := l.Close(); err != nil {
+			m.log.Warn("log", "error", err)
+		}
+	}
+	m.logs = nil
 }
 
 // stopServices ends what is supervised and returns when it is gone.

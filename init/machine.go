@@ -61,8 +61,9 @@ type machine struct {
 
 	mu       sync.Mutex
 	services map[string]*supervised
-	rootName string // of the root partition, for messages from any time
-	rootDev  string // its MAJOR:MINOR
+	logs     []io.Closer // on STATE
+	rootName string      // of the root partition, for messages from any time
+	rootDev  string      // its MAJOR:MINOR
 }
 
 // supervised is a service, the way to stop it, and its end.

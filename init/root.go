@@ -78,12 +78,25 @@ func (m *machine) mountState(ctx context.Context) error {
 		}
 		m.log.Info("state enlarged", "from", result.Bytes, "to", part.Size)
 	}
-	file, err := service.OpenLogFile(filepath.Join(layout.Logs, "init.log"), logLimit)
+	file, err := m.openLog("init")
 	if err != nil {
 		return err
 	}
 	m.record.SetFile(file)
 	return nil
+}
+
+// openLog opens a bounded log that the end of the machine closes: STATE cannot
+// be unmounted before.
+func (m *machine) openLog(name string) (*service.LogFile, error) {
+	file, err := service.OpenLogFile(filepath.Join(layout.Logs, name+".log"), logLimit)
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.logs = append(m.logs, file)
+	return file, nil
 }
 
 // tools runs the file system tools as children of PID 1.
@@ -117,7 +130,7 @@ func (m *machine) startNode(context.Context) error {
 
 // supervise starts a service and keeps it running until the machine ends.
 func (m *machine) supervise(name string, argv ...string) error {
-	log, err := service.OpenLogFile(filepath.Join(layout.Logs, name+".log"), logLimit)
+	log, err := m.openLog(name)
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ const maxRecord = 976
 type Writer struct {
 	mu   sync.Mutex
 	ring io.Writer
-	file io.Writer
+	file io.Writer // nil until there is a place for one
 }
 
 // NewWriter writes to ring until SetRing names another.
@@ -45,7 +45,7 @@ func (w *Writer) SetRing(ring io.Writer) {
 	w.ring = ring
 }
 
-// SetFile adds a file.
+// SetFile adds a file; nil takes it away.
 func (w *Writer) SetFile(f io.Writer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

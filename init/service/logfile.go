@@ -12,9 +12,10 @@ type LogFile struct {
 	path  string
 	limit int64
 
-	mu   sync.Mutex
-	file *os.File
-	size int64
+	mu     sync.Mutex
+	file   *os.File
+	size   int64
+	closed bool
 }
 
 // OpenLogFile continues a log. limit bounds both files together.
@@ -41,6 +42,9 @@ func (l *LogFile) open() error {
 func (l *LogFile) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.closed {
+		return 0, os.ErrClosed
+	}
 	if l.file == nil || l.size > 0 && l.size+int64(len(b)) > l.limit {
 		if err := l.rotate(); err != nil {
 			return 0, err
@@ -62,10 +66,11 @@ func (l *LogFile) rotate() error {
 	return l.open()
 }
 
-// Close ends the log.
+// Close ends the log: what is written later is dropped.
 func (l *LogFile) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.closed = true
 	if l.file == nil {
 		return nil
 	}

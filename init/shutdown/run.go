@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -61,7 +62,7 @@ func Run(cfg Config, r Request) {
 	stage("rest", cfg, at(killUntil), func(ctx context.Context) { terminate(ctx, cfg.Logger, unix.SIGKILL, everything) })
 	unix.Sync()
 	if err := cfg.Unmount(); err != nil {
-		cfg.Say("shutdown: %v", err)
+		cfg.Say("shutdown: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
 	unix.Sync()
 	cfg.Say("shutdown: %s now (%s)", r.Action, time.Since(began).Round(time.Millisecond))
