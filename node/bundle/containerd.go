@@ -5,15 +5,13 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/containerd/containerd/v2/cmd/containerd/command"
 	"github.com/containerd/containerd/v2/cmd/ctr/app"
 
-	"keelson/node/snapshot"
+	"keelson/node/bundle/daemon"
 )
 
 func containerd() int {
-	snapshot.Register()
-	if err := command.App().Run(context.Background(), os.Args); err != nil {
+	if err := daemon.Run(context.Background(), os.Args); err != nil {
 		fmt.Fprintln(os.Stderr, "containerd:", err)
 		return 1
 	}

@@ -37,7 +37,10 @@ func applets() map[string]applet {
 		"containerd": containerd,
 		"ctr":        ctr,
 
-		"coredns": coreDNS,
+		"coredns":                  coreDNS,
+		"cloud-controller-manager": cloudControllerManager,
+		"flanneld":                 flanneld,
+		"crictl":                   cri,
 	}
 }
 

@@ -54,7 +54,7 @@ func Register() {
 		// reads the list.
 		Type:     plugins.ServicePlugin,
 		ID:       ImagesPlugin,
-		Requires: []plugin.Type{plugins.MetadataPlugin, plugins.LeasePlugin, plugins.SnapshotPlugin},
+		Requires: []plugin.Type{plugins.ContentPlugin, plugins.MetadataPlugin, plugins.LeasePlugin, plugins.SnapshotPlugin},
 		InitFn:   ensureImages,
 	})
 }
@@ -110,7 +110,14 @@ func ensureImages(ic *plugin.InitContext) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	blobs := ic.Plugins().Get(plugins.ContentPlugin, "content")
+	if blobs == nil || blobs.Meta.Exports["root"] == "" {
+		return nil, errors.New("record system images: containerd's content store does not say where it is")
+	}
 	start := time.Now()
+	if err := systemimage.Link(blobs.Meta.Exports["root"], layout); err != nil {
+		return nil, err
+	}
 	if err := record(ic.Context, database.(*metadata.DB), manager.(leases.Manager), layout); err != nil {
 		return nil, err
 	}

@@ -83,6 +83,9 @@ func New(config Config) (*Snapshotter, error) {
 	if err := s.relink(context.Background()); err != nil {
 		return nil, errors.Join(fmt.Errorf("relink system layers: %w", err), s.Close())
 	}
+	if err := s.seed(context.Background()); err != nil {
+		return nil, errors.Join(fmt.Errorf("commit system layers: %w", err), s.Close())
+	}
 	return s, nil
 }
 
@@ -103,7 +106,7 @@ func (s *Snapshotter) Prepare(ctx context.Context, key, parent string, opts ...s
 	if !ok || parent != backendName(layer.Parent) {
 		return s.Snapshotter.Prepare(ctx, key, parent, opts...)
 	}
-	if err := s.commit(ctx, key, parent, layer); err != nil {
+	if err := s.ensure(ctx, layer); err != nil {
 		return nil, fmt.Errorf("commit system layer %s: %w", layer.DiffID, err)
 	}
 	return nil, fmt.Errorf("system layer %s: %w", chain, errdefs.ErrAlreadyExists)
@@ -114,37 +117,93 @@ func (s *Snapshotter) Cleanup(ctx context.Context) error {
 	return s.Snapshotter.(snapshots.Cleaner).Cleanup(ctx)
 }
 
-// commit makes the committed snapshot of a system layer unless it is there.
-func (s *Snapshotter) commit(ctx context.Context, key, parent string, layer systemimage.Layer) (err error) {
-	var dir string
+// seed commits every system layer at once when the first is missing: a commit waits for the disk, and on a first
+// boot there would be one for each.
+func (s *Snapshotter) seed(ctx context.Context) error {
+	if s.layout == nil {
+		return nil
+	}
+	var layers []systemimage.Layer
+	for _, image := range s.layout.Images {
+		layers = append(layers, image.Layers...)
+	}
+	return s.ensure(ctx, layers...)
+}
+
+// ensure makes the committed snapshots of those system layers that have none; a parent comes before its children.
+func (s *Snapshotter) ensure(ctx context.Context, layers ...systemimage.Layer) (err error) {
+	missing, err := s.missing(ctx, layers)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	var dirs []string
 	defer func() {
-		if err != nil && dir != "" {
-			err = errors.Join(err, os.RemoveAll(dir))
+		if err != nil {
+			for _, dir := range dirs {
+				err = errors.Join(err, os.RemoveAll(dir))
+			}
 		}
 	}()
+	return s.store.WithTransaction(ctx, true, func(ctx context.Context) error {
+		for _, layer := range missing {
+			if there, err := committed(ctx, layer); err != nil || there {
+				if err != nil {
+					return err
+				}
+				continue // another image's too, or another call was faster
+			}
+			dir, err := s.commit(ctx, layer)
+			dirs = append(dirs, dir)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// missing returns the layers that have no snapshot, without writing.
+func (s *Snapshotter) missing(ctx context.Context, layers []systemimage.Layer) (missing []systemimage.Layer, err error) {
+	err = s.store.WithTransaction(ctx, false, func(ctx context.Context) error {
+		for _, layer := range layers {
+			there, err := committed(ctx, layer)
+			if err != nil {
+				return err
+			}
+			if !there {
+				missing = append(missing, layer)
+			}
+		}
+		return nil
+	})
+	return missing, err
+}
+
+func committed(ctx context.Context, layer systemimage.Layer) (bool, error) {
+	_, _, _, err := storage.GetInfo(ctx, backendName(layer.ChainID))
+	return err == nil, ignoreNotFound(err)
+}
+
+// commit makes one committed snapshot inside a transaction and returns its directory.
+func (s *Snapshotter) commit(ctx context.Context, layer systemimage.Layer) (dir string, err error) {
 	name := backendName(layer.ChainID)
 	labels := snapshots.WithLabels(map[string]string{
 		snapshots.LabelSnapshotRef: layer.ChainID.String(),
 		labelLayer:                 layer.DiffID.String(),
 	})
-	return s.store.WithTransaction(ctx, true, func(ctx context.Context) error {
-		if _, _, _, err := storage.GetInfo(ctx, name); err == nil || !errdefs.IsNotFound(err) {
-			return err
-		}
-		active, err := storage.CreateSnapshot(ctx, snapshots.KindActive, key, parent, labels)
-		if err != nil {
-			return err
-		}
-		dir = filepath.Join(s.root, "snapshots", active.ID)
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			return err
-		}
-		if err := os.Symlink(layer.Dir, filepath.Join(dir, "fs")); err != nil {
-			return err
-		}
-		_, err = storage.CommitActive(ctx, key, name, snapshots.Usage{}, labels)
-		return err
-	})
+	active, err := storage.CreateSnapshot(ctx, snapshots.KindActive, name+" active", backendName(layer.Parent), labels)
+	if err != nil {
+		return "", err
+	}
+	dir = filepath.Join(s.root, "snapshots", active.ID)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return dir, err
+	}
+	if err := os.Symlink(layer.Dir, filepath.Join(dir, "fs")); err != nil {
+		return dir, err
+	}
+	_, err = storage.CommitActive(ctx, name+" active", name, snapshots.Usage{}, labels)
+	return dir, err
 }
 
 // relink points every system layer's link at the directory the layer has now. After an update of the operating

@@ -36,6 +36,7 @@ const layersFile = "layers.json"
 
 // Layout is what the operating system carries.
 type Layout struct {
+	Dir    string // where it was loaded from
 	Images []Image
 }
 
@@ -66,6 +67,7 @@ func Load(dir string) (*Layout, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load system images %s: %w", dir, err)
 	}
+	layout.Dir = dir
 	return layout, nil
 }
 

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 // The plugins of containerd that a Kubernetes node uses, named one by one: upstream's cmd/containerd/builtins also
 // brings the btrfs, zfs, devmapper, blockfile, native and erofs snapshotters, tracing exporters and the restart
