@@ -114,7 +114,8 @@ func Symlink(target, path string) error {
 	return syncAll(map[string]bool{filepath.Dir(path): true}, unix.Fsync)
 }
 
-// Sweep removes the temporary files that a power cut left in a folder. Call it before the first write of a run.
+// Sweep removes the temporary files that a power cut left in a folder. Call it before the first write of a
+// process: beside a writer it would take that one's file away.
 func Sweep(folder string) error {
 	entries, err := os.ReadDir(folder)
 	if err != nil {

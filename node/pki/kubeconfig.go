@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 
 	"go.yaml.in/yaml/v3"
-
-	"keelson/node/file"
 )
 
 // defaultAPIServer is the local kube-apiserver.
@@ -101,9 +99,6 @@ func kubeconfigs(b *batch, p Params, serverCA *authority) error {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(p.Kubeconfig), 0o755); err != nil {
-		return fmt.Errorf("write kubeconfig: %w", err)
-	}
-	if err := file.Sweep(filepath.Dir(p.Kubeconfig)); err != nil {
 		return fmt.Errorf("write kubeconfig: %w", err)
 	}
 	mode := p.KubeconfigMode

@@ -57,6 +57,9 @@ func Ensure(p Params) (Result, error) {
 	if key, err := readOptional(p.tls("service.key")); err == nil && key == nil && p.ClusterExists {
 		return Result{}, fmt.Errorf("%s %w", p.tls("service.key"), ErrLost)
 	}
+	if err := prepare(&p); err != nil {
+		return Result{}, err
+	}
 	var keyFiles []string
 	done := make(chan error, 1)
 	go func() {
@@ -64,7 +67,7 @@ func Ensure(p Params) (Result, error) {
 		keyFiles, err = EnsureServiceKey(p.ServerDir)
 		done <- err
 	}()
-	r, err := EnsureCertificates(p)
+	r, err := certificates(p)
 	if keyErr := <-done; err == nil {
 		err = keyErr
 	}
@@ -77,25 +80,40 @@ func Ensure(p Params) (Result, error) {
 
 // EnsureCertificates makes the authorities, the leaf certificates and the kubeconfigs, in one batch of writes.
 func EnsureCertificates(p Params) (Result, error) {
+	if err := prepare(&p); err != nil {
+		return Result{}, err
+	}
+	return certificates(p)
+}
+
+// Folders lists the folders that Ensure writes into. What a power cut left in them is for file.Sweep, once, before
+// anything else of a new process writes: Ensure itself runs again beside other writers when certificates are due.
+func Folders(serverDir, agentDir string) []string {
+	p := Params{ServerDir: serverDir, AgentDir: agentDir}
+	return []string{
+		serverDir, p.cred(), p.tls(), p.tls("etcd"), p.tls("kube-scheduler"), p.tls("kube-controller-manager"),
+		p.tls("temporary-certs"), // kube-apiserver's --cert-dir, into which it would write a certificate of its own
+		agentDir,
+	}
+}
+
+// prepare checks the parameters and makes the folders.
+func prepare(p *Params) error {
 	if p.Now.IsZero() {
 		p.Now = time.Now()
 	}
 	if p.NodeName == "" || p.ClusterDomain == "" || p.ServerDir == "" || p.AgentDir == "" {
-		return Result{}, fmt.Errorf("ensure certificates: node name, cluster domain and folders must be set")
+		return fmt.Errorf("ensure certificates: node name, cluster domain and folders must be set")
 	}
-	for _, dir := range []string{p.ServerDir, p.tls(), p.tls("etcd"), p.tls("kube-scheduler"), p.tls("kube-controller-manager"), p.cred(), p.AgentDir} {
+	for _, dir := range Folders(p.ServerDir, p.AgentDir) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return Result{}, fmt.Errorf("ensure certificates: %w", err)
-		}
-		if err := file.Sweep(dir); err != nil {
-			return Result{}, fmt.Errorf("ensure certificates: %w", err)
+			return fmt.Errorf("ensure certificates: %w", err)
 		}
 	}
-	// kube-apiserver's --cert-dir, into which it would write a certificate of its own.
-	if err := os.MkdirAll(p.tls("temporary-certs"), 0o700); err != nil {
-		return Result{}, fmt.Errorf("ensure certificates: %w", err)
-	}
+	return nil
+}
 
+func certificates(p Params) (Result, error) {
 	var b batch
 	authorities := map[string]*authority{}
 	for _, spec := range authoritySpecs() {
