@@ -95,10 +95,12 @@ func Main(ctx context.Context, args []string, streams Streams, version string) i
 }
 
 func (t *tool) connect(ctx context.Context, endpoint string, timeout time.Duration) (err error) {
-	if t.runtime, err = criclient.NewRemoteRuntimeService(ctx, endpoint, timeout, nil, false); err != nil {
+	t.runtime, err = criclient.NewRemoteRuntimeServiceBuilder().WithEndpoint(endpoint).WithConnectionTimeout(timeout).WithTracerProvider(nil).Build(ctx)
+	if err != nil {
 		return fmt.Errorf("connect to %s: %w", endpoint, err)
 	}
-	if t.images, err = criclient.NewRemoteImageService(ctx, endpoint, timeout, nil, false); err != nil {
+	t.images, err = criclient.NewRemoteImageServiceBuilder().WithEndpoint(endpoint).WithConnectionTimeout(timeout).WithTracerProvider(nil).Build(ctx)
+	if err != nil {
 		return fmt.Errorf("connect to %s: %w", endpoint, err)
 	}
 	return nil

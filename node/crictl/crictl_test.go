@@ -21,7 +21,9 @@ func serve(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(runtime.Stop)
-	runtime.RuntimeService.FakeStatus = &runtimeapi.RuntimeStatus{Conditions: []*runtimeapi.RuntimeCondition{{Type: "RuntimeReady", Status: true}}}
+	runtime.RuntimeService.FakeStatus = &runtimeapi.RuntimeStatus{Conditions: []*runtimeapi.RuntimeCondition{
+		{Type: "RuntimeReady", Status: true}, {Type: "NetworkReady", Status: true},
+	}}
 	return endpoint
 }
 

@@ -163,7 +163,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
 	endpoint := "unix://" + r.socket
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		r.cri, err = criclient.NewRemoteRuntimeService(t.Context(), endpoint, 10*time.Second, nil, false)
+		r.cri, err = criclient.NewRemoteRuntimeServiceBuilder().WithEndpoint(endpoint).WithConnectionTimeout(10 * time.Second).Build(t.Context())
 		if err == nil {
 			break
 		}
@@ -171,7 +171,8 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
 			t.Fatalf("containerd does not answer: %v", err)
 		}
 	}
-	if r.images, err = criclient.NewRemoteImageService(t.Context(), endpoint, 10*time.Second, nil, false); err != nil {
+	r.images, err = criclient.NewRemoteImageServiceBuilder().WithEndpoint(endpoint).WithConnectionTimeout(10 * time.Second).Build(t.Context())
+	if err != nil {
 		t.Fatal(err)
 	}
 }
