@@ -93,6 +93,11 @@ func newRuntime(t *testing.T) *runtime {
 	r := &runtime{dir: dir, socket: filepath.Join(dir, "containerd.sock"), config: filepath.Join(dir, "config.toml"), log: filepath.Join(dir, "log")}
 	t.Cleanup(func() { // last of all, after the pods are gone
 		r.stop()
+		// The parent group of the pods, in each hierarchy, is nobody's to remove but ours.
+		groups, _ := filepath.Glob("/sys/fs/cgroup/*/keelson-test")
+		for _, group := range append(groups, "/sys/fs/cgroup/keelson-test") {
+			_ = os.Remove(group)
+		}
 		if t.Failed() {
 			text, _ := os.ReadFile(r.log)
 			t.Logf("containerd's log:\n%s", text)
