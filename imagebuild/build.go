@@ -110,7 +110,7 @@ func build(ctx context.Context, config Config) error {
 	if err != nil {
 		return err
 	}
-	remembered, err := memo.Load(s0memo(config))
+	remembered, err := memo.Load(filepath.Join(config.Dir, "memo.json"))
 	if err != nil {
 		return err
 	}
@@ -131,8 +131,6 @@ func build(ctx context.Context, config Config) error {
 	}
 	return printTable(config.Stdout, results, time.Since(begin))
 }
-
-func s0memo(config Config) string { return filepath.Join(config.Dir, "memo.json") }
 
 func runStage(ctx context.Context, s *state, st stage) (result, error) {
 	if err := ctx.Err(); err != nil {

@@ -80,7 +80,7 @@ func (s *state) initrdTree() (*tree.Tree, error) {
 	if err := t.File("/init", 0o755, s.programs["init"]); err != nil {
 		return nil, err
 	}
-	set, err := s.moduleSet("boot")
+	set, err := s.moduleSet(nil, "boot")
 	if err != nil {
 		return nil, err
 	}

@@ -114,9 +114,8 @@ func (s *state) programFiles() []string {
 	return out
 }
 
-// moduleSet is the closure of module lists of configs/modules.
-func (s *state) moduleSet(lists ...string) (*kernel.Set, error) {
-	var names []string
+// moduleSet is the closure of names and module lists of configs/modules.
+func (s *state) moduleSet(names []string, lists ...string) (*kernel.Set, error) {
 	for _, list := range lists {
 		file := filepath.Join("configs", "modules", list+".list")
 		text, err := os.ReadFile(file)
@@ -130,4 +129,26 @@ func (s *state) moduleSet(lists ...string) (*kernel.Set, error) {
 		names = append(names, more...)
 	}
 	return s.kernel.Closure(names)
+}
+
+// loadedAtBoot are the modules that modules-load.d(5) files name: init loads
+// them whatever devices there are, so the root must have them.
+func loadedAtBoot() ([]string, error) {
+	files, err := filepath.Glob("configs/modules-load.d/*.conf")
+	if err != nil {
+		return nil, fmt.Errorf("look for modules-load.d: %w", err)
+	}
+	var names []string
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("read modules-load.d: %w", err)
+		}
+		more, err := kernel.LoadList(file, text)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, more...)
+	}
+	return names, nil
 }

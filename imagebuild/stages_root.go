@@ -147,7 +147,11 @@ func putDebianPrograms(s *state) error {
 }
 
 func putModules(s *state) error {
-	set, err := s.moduleSet("boot", "root")
+	names, err := loadedAtBoot()
+	if err != nil {
+		return err
+	}
+	set, err := s.moduleSet(names, "boot", "root")
 	if err != nil {
 		return err
 	}

@@ -86,12 +86,16 @@ func NameOf(file string) string {
 	return strings.ReplaceAll(name, "-", "_")
 }
 
-// LoadList parses a module list: one name a line, "#" begins a comment.
+// LoadList parses a module list: one name a line, "#" or ";" begins a
+// comment (as in modules-load.d(5)).
 func LoadList(name string, text []byte) ([]string, error) {
 	var out []string
 	in := bufio.NewScanner(bytes.NewReader(text))
 	for n := 1; in.Scan(); n++ {
-		line, _, _ := strings.Cut(in.Text(), "#")
+		line := in.Text()
+		if at := strings.IndexAny(line, "#;"); at >= 0 {
+			line = line[:at]
+		}
 		fields := strings.Fields(line)
 		switch {
 		case len(fields) == 0:

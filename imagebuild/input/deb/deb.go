@@ -37,7 +37,7 @@ func Data(r io.Reader) (io.Reader, error) {
 			return nil, err
 		}
 		if suffix, ok := strings.CutPrefix(name, "data.tar"); ok {
-			return decompress(suffix, io.LimitReader(in, size))
+			return decompress(suffix, &whole{in: in, left: size})
 		}
 		if _, err := io.CopyN(io.Discard, in, size+size%2); err != nil {
 			return nil, fmt.Errorf("skip member %s: %w", name, err)
@@ -62,6 +62,25 @@ func arHeader(in io.Reader) (name string, size int64, err error) {
 		return "", 0, fmt.Errorf("read ar header: size %q is no size", header[48:58])
 	}
 	return strings.TrimSuffix(strings.TrimRight(string(header[:16]), " "), "/"), size, nil
+}
+
+// whole reads one member and, unlike io.LimitReader, does not take the end of
+// a file that was cut for the end of the member.
+type whole struct {
+	in   io.Reader
+	left int64
+}
+
+func (w *whole) Read(p []byte) (int, error) {
+	if w.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := w.in.Read(p[:min(int64(len(p)), w.left)])
+	w.left -= int64(n)
+	if errors.Is(err, io.EOF) && w.left > 0 {
+		return n, io.ErrUnexpectedEOF
+	}
+	return n, err
 }
 
 func decompress(suffix string, in io.Reader) (io.Reader, error) {

@@ -1,0 +1,164 @@
+package gobuild
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestProgramNames(t *testing.T) {
+	for _, c := range []struct{ pkg, want string }{
+		{"./init", "init"},
+		{"go.test/x/etcdutl/v3", "etcdutl"},
+		{"go.test/x/vault", "vault"},
+		{"go.test/x/v", "v"},
+	} {
+		if got := (Program{Package: c.pkg}).name(); got != c.want {
+			t.Errorf("name of %s: got %s, want %s", c.pkg, got, c.want)
+		}
+	}
+	seen := map[string]bool{}
+	for _, p := range Programs() {
+		if seen[p.name()] {
+			t.Errorf("two programs are called %s", p.name())
+		}
+		seen[p.name()] = true
+	}
+}
+
+func TestModules(t *testing.T) {
+	got := Modules([]byte("module m\n\ngo 1.26.7\n\nrequire example.test/one v1.2.3\n\nrequire (\n\texample.test/two v0.0.1 // indirect\n)\n\ntool (\n\texample.test/tool\n)\n\nreplace example.test/a => example.test/a v9.9.9\n"))
+	if len(got) != 2 || got["example.test/one"] != "v1.2.3" || got["example.test/two"] != "v0.0.1" {
+		t.Errorf("Modules: got %v, want the two that are required", got)
+	}
+}
+
+func TestStamps(t *testing.T) {
+	stamps, err := Stamps(map[string]string{"k8s.io/kubernetes": "v1.37.2", "github.com/containerd/containerd/v2": "v2.4.2"}, "abc", time.Unix(86400, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, s := range stamps {
+		got[s.Variable] = s.Value
+	}
+	for variable, want := range map[string]string{
+		"k8s.io/component-base/version.gitVersion":            "v1.37.2+keelson1",
+		"k8s.io/client-go/pkg/version.gitMinor":               "37",
+		"k8s.io/component-base/version.buildDate":             "1970-01-02T00:00:00Z",
+		"github.com/containerd/containerd/v2/version.Version": "v2.4.2",
+		"go.etcd.io/etcd/api/v3/version.GitSHA":               "abc",
+	} {
+		if got[variable] != want {
+			t.Errorf("%s: got %q, want %q", variable, got[variable], want)
+		}
+	}
+	if _, err := Stamps(nil, "abc", time.Unix(0, 0)); err == nil {
+		t.Error("Stamps without Kubernetes in go.mod: got no error")
+	}
+}
+
+// TestVariablesExist checks each stamp against the sources: the linker
+// ignores a -X whose variable is not there.
+func TestVariablesExist(t *testing.T) {
+	stamps, err := Stamps(map[string]string{"k8s.io/kubernetes": "v1.37.2"}, "abc", time.Unix(0, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range stamps {
+		dot := strings.LastIndexByte(s.Variable, '.')
+		pkg, name := s.Variable[:dot], s.Variable[dot+1:]
+		out, err := exec.Command("go", "list", "-f", "{{.Dir}}", pkg).Output()
+		if err != nil {
+			t.Errorf("package of stamp %s: %v", s.Variable, err)
+			continue
+		}
+		files, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(out)), "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := false
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for line := range strings.Lines(string(text)) {
+				fields := strings.Fields(strings.TrimPrefix(strings.TrimSpace(line), "var "))
+				found = found || len(fields) > 1 && strings.TrimSuffix(fields[0], ",") == name && fields[1] != ":="
+			}
+		}
+		if !found {
+			t.Errorf("stamp %s: there is no such variable", s.Variable)
+		}
+	}
+}
+
+// module writes a module with one program whose version can be stamped.
+func module(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"go.mod":        "module m\n\ngo 1.26\n",
+		"prog/main.go":  "package main\n\nvar version = \"unset\"\n\nfunc main() { println(version) }\n",
+		"other/main.go": "package main\n\nfunc main() {}\n",
+	} {
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestBuild(t *testing.T) {
+	var sums []string
+	for range 2 {
+		dir := module(t) // another path each time: it must not be in the binary
+		out := filepath.Join(t.TempDir(), "bin")
+		got, err := Build(context.Background(), Config{Root: dir, Out: out, Arch: "amd64", Stamps: []Stamp{{"main.version", "v7"}}},
+			[]Program{{Package: "./prog"}, {Package: "./other"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if names := strings.Join(Names(got), " "); names != "other prog" {
+			t.Errorf("Build: got %s", names)
+		}
+		said, err := exec.Command(got["prog"]).CombinedOutput()
+		if err != nil || strings.TrimSpace(string(said)) != "v7" {
+			t.Errorf("prog says %q, %v, want its stamp", said, err)
+		}
+		b, err := os.ReadFile(got["prog"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(b), dir) {
+			t.Error("the binary names the folder it was built in")
+		}
+		sums = append(sums, string(b))
+	}
+	if sums[0] != sums[1] {
+		t.Error("two builds of the same sources differ")
+	}
+}
+
+func TestBuildRefuses(t *testing.T) {
+	dir := module(t)
+	if err := os.WriteFile(filepath.Join(dir, "prog/main.go"), []byte("package main\n\nfunc main() { nonsense() }\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	config := Config{Root: dir, Out: filepath.Join(t.TempDir(), "bin"), Arch: "amd64"}
+	if _, err := Build(context.Background(), config, []Program{{Package: "./prog"}}); err == nil || !strings.Contains(err.Error(), "nonsense") {
+		t.Errorf("Build: got %v, want the compiler's words", err)
+	}
+	if _, err := Build(context.Background(), config, []Program{{Package: "./prog"}, {Package: "./x/prog"}}); err == nil || !strings.Contains(err.Error(), "same name") {
+		t.Errorf("Build of two programs of one name: got %v", err)
+	}
+}
