@@ -142,6 +142,9 @@ func (m *machine) newLoader(base string) (*kernel.Loader, error) {
 // mediumTimeout is how long a slow controller may take to show its disks.
 const mediumTimeout = 60 * time.Second
 
+// secondTimeout is how long the right disk may take once a wrong one is there.
+const secondTimeout = 5 * time.Second
+
 func (m *machine) findMedium(ctx context.Context) error {
 	value, _ := m.cmdline.Get(layout.ParamSlot)
 	slot, err := layout.ParseSlot(value)
@@ -162,7 +165,12 @@ func (m *machine) findMedium(ctx context.Context) error {
 			return err
 		}
 		defer f.Close()
-		return devmapper.CheckSuperblock(f, m.verity)
+		err = devmapper.CheckSuperblock(f, m.verity)
+		if err != nil {
+			m.log.Warn("boot medium", "partition", p, "error", err)
+			time.AfterFunc(secondTimeout, cancel)
+		}
+		return err
 	}
 	m.root, err = blockdev.Find(ctx, "/sys/class/block", sub, slot.Label(), only)
 	if err != nil {

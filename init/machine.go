@@ -40,6 +40,8 @@ type machine struct {
 	faults   chan error
 	logsOn   atomic.Bool // every line of a service goes to the console
 
+	halted bool // only live reads and writes it
+
 	// ctx ends when the machine does; tasks are what runs until then.
 	ctx  context.Context
 	stop context.CancelFunc
@@ -151,6 +153,10 @@ func (m *machine) fail(err error) sequence.Policy {
 	if errors.As(err, &p) {
 		m.log.Error("panic", "value", p.Value, "stack", string(p.Stack))
 	}
+	if errors.Is(err, blockdev.ErrRefused) {
+		m.halt(err) // another try reads the same disk
+		return sequence.Halt
+	}
 	if errors.As(err, &f) && (f.Policy == sequence.Reboot || p != nil) {
 		m.con.Printf("halted: %s", oneLine(err))
 		m.con.Printf("reboot in %s", rebootDelay)
@@ -163,6 +169,11 @@ func (m *machine) fail(err error) sequence.Policy {
 // halt stops what runs and says why. The machine stays reachable: keys, power
 // button and signals work.
 func (m *machine) halt(why error) {
+	if m.halted {
+		m.log.Error("halted", "error", why) // the first reason is the one to read
+		return
+	}
+	m.halted = true
 	m.con.Printf("halted: %s", oneLine(why))
 	m.log.Error("halted", "error", why)
 	ctx, cancel := context.WithTimeout(context.Background(), shutdown.DefaultDeadline/2)

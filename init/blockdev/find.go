@@ -2,6 +2,7 @@ package blockdev
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -74,6 +75,9 @@ func readUint(file string) (uint64, error) {
 	return strconv.ParseUint(strings.TrimSpace(string(b)), 10, 63)
 }
 
+// ErrRefused says that a partition has the label but is not the one.
+var ErrRefused = errors.New("wrong partition")
+
 // Find waits for a partition with the label that accept takes (nil takes any):
 // it looks at what is there, then again after every event of a block device.
 // Partitions that accept refuses are named in the error when ctx ends first.
@@ -104,7 +108,7 @@ func Find(ctx context.Context, class string, sub *uevent.Subscription, label str
 func notFound(label string, refused map[string]error, parts []Partition) error {
 	for _, p := range parts {
 		if err := refused[p.Name]; err != nil {
-			return fmt.Errorf("partition %s: %w", p, err)
+			return fmt.Errorf("%w %s: %w", ErrRefused, p, err)
 		}
 	}
 	var seen []string
