@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -120,14 +121,13 @@ func build(ctx context.Context, config Config) error {
 	for _, st := range stages() {
 		r, err := runStage(ctx, s, st)
 		if err != nil {
-			return fmt.Errorf("%s: %w", st.name, err)
+			// A build that fails late need not hash everything again.
+			return errors.Join(fmt.Errorf("%s: %w", st.name, err), s.memo.Save())
 		}
 		results = append(results, r)
-		// Also after each stage, so that a build that fails late does not
-		// hash everything again.
-		if err := s.memo.Store(); err != nil {
-			return err
-		}
+	}
+	if err := s.memo.Store(); err != nil {
+		return err
 	}
 	return printTable(config.Stdout, results, time.Since(begin))
 }

@@ -49,8 +49,9 @@ type Config struct {
 
 // Packages resolves a list against a lock and has the packages ready.
 type Packages struct {
-	config  Config
-	archive Archive
+	config   Config
+	archive  Archive
+	versions []apt.Package // all that the archive has of what is locked
 }
 
 // New returns the packages of a config.
@@ -84,11 +85,24 @@ func (p *Packages) Ensure(ctx context.Context) ([]Package, error) {
 
 // Newest returns the newest version of every package of the list: what a new lock holds.
 func (p *Packages) Newest(ctx context.Context) ([]apt.Package, error) {
+	var names []string
+	for _, want := range p.config.List.Wants {
+		names = append(names, want.Name)
+	}
+	if err := p.open(ctx); err != nil {
+		return nil, err
+	}
+	found, err := p.archive.Candidates(ctx, names...)
+	if err != nil {
+		return nil, err
+	}
 	var out []apt.Package
 	for _, want := range p.config.List.Wants {
-		newest, err := p.newest(ctx, want)
-		if err != nil {
-			return nil, err
+		newest, ok := found[want.Name]
+		if !ok || want.Pattern != "" {
+			if newest, err = p.newest(ctx, want); err != nil {
+				return nil, err
+			}
 		}
 		out = append(out, newest)
 	}
@@ -156,11 +170,18 @@ func (p *Packages) gone(ctx context.Context, locked apt.Package, taken []apt.Pac
 	if err := p.open(ctx); err != nil {
 		return false, err
 	}
-	versions, err := p.archive.Versions(ctx, locked.Name)
-	if err != nil {
-		return false, err
+	if p.versions == nil {
+		// One question for all: each start of the client reads all indexes.
+		var names []string
+		for _, l := range p.config.Lock {
+			names = append(names, l.Name)
+		}
+		var err error
+		if p.versions, err = p.archive.Versions(ctx, names...); err != nil {
+			return false, err
+		}
 	}
-	for _, v := range versions {
+	for _, v := range p.versions {
 		if v.Name != locked.Name || v.Version != locked.Version {
 			continue
 		}

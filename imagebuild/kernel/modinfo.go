@@ -59,7 +59,7 @@ func parseModinfo(data []byte) (Module, error) {
 			}
 		case "alias":
 			// An index file is made of lines and words.
-			if strings.ContainsAny(value, " \t\n\r") || value == "" {
+			if words := strings.Fields(value); len(words) != 1 || words[0] != value {
 				return Module{}, fmt.Errorf("alias %q has a blank", value)
 			}
 			m.Aliases = append(m.Aliases, value)

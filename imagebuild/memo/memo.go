@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -56,9 +57,20 @@ func (m *Memo) Get(key string) (string, bool) {
 // Set remembers value under key.
 func (m *Memo) Set(key, value string) { m.is[key] = value }
 
-// Store writes the memo whole or not at all.
-func (m *Memo) Store() error {
-	text, err := json.MarshalIndent(m.is, "", " ")
+// Save writes everything that is known: what a build does that has not come to
+// its end.
+func (m *Memo) Save() error {
+	all := maps.Clone(m.was)
+	maps.Copy(all, m.is)
+	return m.write(all)
+}
+
+// Store writes what this build used and forgets the rest.
+func (m *Memo) Store() error { return m.write(m.is) }
+
+// write replaces the file whole or not at all.
+func (m *Memo) write(entries map[string]string) error {
+	text, err := json.MarshalIndent(entries, "", " ")
 	if err != nil {
 		return fmt.Errorf("write memo: %w", err)
 	}
