@@ -39,11 +39,10 @@ func Commit(d Device, t *Table, sectors uint64) error {
 		}
 		return nil
 	}
-	moved := *t
-	moved.FirstLBA = max(t.FirstLBA, spareLBA+tableLBAs)
+	t.FirstLBA = max(t.FirstLBA, spareLBA+tableLBAs) // the spare place stays ours
 	for _, e := range t.Entries {
-		if e.Used() && e.First < moved.FirstLBA {
-			return fmt.Errorf("partition %s begins at sector %d: the table needs the sectors below %d", e.Name, e.First, moved.FirstLBA)
+		if e.Used() && e.First < t.FirstLBA {
+			return fmt.Errorf("partition %s begins at sector %d: the table needs the sectors below %d", e.Name, e.First, t.FirstLBA)
 		}
 	}
 	steps := []struct {
@@ -54,7 +53,7 @@ func Commit(d Device, t *Table, sectors uint64) error {
 		{"backup entries", backup - tableLBAs, entries},
 		{"backup header", backup, t.headerBytes(backup, primaryLBA, backup-tableLBAs)},
 		{"new entries", spareLBA, entries},
-		{"header", primaryLBA, moved.headerBytes(primaryLBA, backup, spareLBA)},
+		{"header", primaryLBA, t.headerBytes(primaryLBA, backup, spareLBA)},
 		{"entries", entriesLBA, entries},
 		{"final header", primaryLBA, t.headerBytes(primaryLBA, backup, entriesLBA)},
 	}
