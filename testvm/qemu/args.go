@@ -103,7 +103,10 @@ func (c Config) Args() ([]string, error) {
 		} else {
 			drive += ",discard=unmap"
 		}
-		device := fmt.Sprintf("virtio-blk-pci,drive=disk%d,bootindex=%d", i, i)
+		device := fmt.Sprintf("virtio-blk-pci,drive=disk%d", i)
+		if c.Firmware != Direct { // the kernel of a direct start has the first place
+			device += fmt.Sprintf(",bootindex=%d", i)
+		}
 		if d.Serial != "" {
 			device += ",serial=" + escape(d.Serial)
 		}

@@ -32,6 +32,7 @@ func TestArgs(t *testing.T) {
 		})},
 		{"direct", with(func(c *Config) {
 			c.Firmware, c.Kernel, c.Initrd, c.Cmdline = Direct, "amd64/vmlinuz", "amd64/initrd", "console=ttyS0 quiet"
+			c.Disks = []Disk{{Path: "disk.qcow2", Format: "qcow2"}}
 			c.FWCfg = map[string]string{"opt/keelson/user-data": "user-data", "opt/keelson/meta-data": "meta-data"}
 		})},
 		{"kvm-least", Config{Accel: KVM, Firmware: BIOS}},

@@ -1,0 +1,263 @@
+// Package machine makes a running machine of an image and user-data: its
+// disks, its seed, its console and the way into its cluster.
+//
+// The image comes from imagebuild and is never written; a machine's own files
+// are in one folder. Command testvm runs one for a person, the scenarios and
+// the benchmark many. It knows no more of the inside than what stands on the
+// console and what the API says.
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"keelson/testvm/cidata"
+	"keelson/testvm/console"
+	"keelson/testvm/qemu"
+)
+
+// Config is one machine. Image, Dir and Accel must be given.
+type Config struct {
+	Dir      string // its files; made, and emptied of a machine that was there
+	Image    string // the raw image
+	Boot     string // vmlinuz, initrd and cmdline, for a direct start
+	Accel    string // of qemu.Probe
+	Firmware qemu.Firmware
+	Memory   int   // MiB; 4096 where 0
+	CPUs     int   // 2 where 0
+	DiskSize int64 // bytes; 20 GiB where 0
+
+	Seed       cidata.Volume // a token is added as vendor-data where it has none
+	SeedFormat cidata.Format // vfat where empty
+	Parameters []string      // further kernel parameters, for a direct start
+
+	Reboots bool               // a reset starts the guest again instead of ending QEMU
+	Follow  func(console.Line) // hears every line of the console
+}
+
+// Machine is one, running or not.
+type Machine struct {
+	config  Config
+	token   string
+	ports   []qemu.Forward
+	console *console.Console
+	files   []*os.File // held open: console log, QEMU's errors, the lock
+	stderr  *os.File
+
+	proc *qemu.Process
+	mark console.Mark // where the present boot begins in the console
+	boot int
+	read chan error // of the present boot's console
+
+	announced int // see Announce
+}
+
+const (
+	apiserverPort  = 6443
+	supervisorPort = 9345
+	binary         = "qemu-system-x86_64"
+)
+
+// New makes the machine's disks. It is off.
+func New(ctx context.Context, c Config) (*Machine, error) {
+	if c.Memory == 0 {
+		c.Memory = 4096
+	}
+	if c.CPUs == 0 {
+		c.CPUs = 2
+	}
+	if c.DiskSize == 0 {
+		c.DiskSize = 20 << 30
+	}
+	if c.SeedFormat == "" {
+		c.SeedFormat = cidata.FAT
+	}
+	if c.Boot == "" {
+		c.Boot = filepath.Join(filepath.Dir(c.Image), "amd64")
+	}
+	m := &Machine{config: c}
+	if err := m.prepare(ctx); err != nil {
+		m.Close()
+		return nil, fmt.Errorf("make machine %s: %w", filepath.Base(c.Dir), err)
+	}
+	return m, nil
+}
+
+func (m *Machine) prepare(ctx context.Context) error {
+	if err := os.MkdirAll(m.config.Dir, 0o755); err != nil {
+		return err
+	}
+	if err := m.lock(); err != nil {
+		return err
+	}
+	if err := m.pin(ctx); err != nil {
+		return err
+	}
+	if err := qemu.CreateOverlay(ctx, m.path("image.raw"), m.path("disk.qcow2"), m.config.DiskSize); err != nil {
+		return err
+	}
+	if err := m.Reseed(m.config.Seed); err != nil {
+		return err
+	}
+	if m.config.Firmware == qemu.UEFI {
+		_, vars, err := qemu.FindOVMF()
+		if err != nil {
+			return err
+		}
+		if err := qemu.CopyFile(vars, m.path("vars.fd")); err != nil {
+			return err
+		}
+	}
+	log, err := m.create("console.log")
+	if err != nil {
+		return err
+	}
+	if m.stderr, err = m.create("qemu.log"); err != nil {
+		return err
+	}
+	m.console = console.New(log)
+	if m.config.Follow != nil {
+		m.console.Follow(m.config.Follow)
+	}
+	ports, err := qemu.FreePorts(2)
+	if err != nil {
+		return err
+	}
+	m.ports = []qemu.Forward{{Host: ports[0], Guest: apiserverPort}, {Host: ports[1], Guest: supervisorPort}}
+	return nil
+}
+
+// pin keeps the image as it is now under a name of the machine's own: a build
+// beside the machine puts another in its place, and a disk over another image
+// than yesterday's would be a broken one. The same goes for a direct start.
+func (m *Machine) pin(ctx context.Context) error {
+	own := m.path("image.raw")
+	if err := os.Remove(own); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := os.Link(m.config.Image, own); errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w: build the image first (make image)", err)
+	} else if err != nil { // another file system
+		if out, err := exec.CommandContext(ctx, "cp", "--sparse=always", m.config.Image, own).CombinedOutput(); err != nil {
+			return fmt.Errorf("copy image: %w: %s", err, out)
+		}
+	}
+	if m.config.Firmware != qemu.Direct {
+		return nil
+	}
+	for _, name := range []string{"vmlinuz", "initrd", "cmdline"} {
+		if err := qemu.CopyFile(filepath.Join(m.config.Boot, name), m.path(name)); err != nil {
+			return fmt.Errorf("start directly: %w: build the image first (make image)", err)
+		}
+	}
+	return nil
+}
+
+// lock refuses a second machine in the same folder.
+func (m *Machine) lock() error {
+	f, err := m.create("lock")
+	if err != nil {
+		return err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return fmt.Errorf("%s is in use by another machine that runs: end it, or choose another name", m.config.Dir)
+	}
+	return nil
+}
+
+func (m *Machine) create(name string) (*os.File, error) {
+	f, err := os.Create(m.path(name))
+	if err != nil {
+		return nil, err
+	}
+	m.files = append(m.files, f)
+	return f, nil
+}
+
+func (m *Machine) path(name string) string { return filepath.Join(m.config.Dir, name) }
+
+// Reseed writes another seed. A machine that runs sees it when it looks again,
+// see Announce.
+func (m *Machine) Reseed(seed cidata.Volume) error {
+	seed, token, err := withToken(seed, m.token)
+	if err != nil {
+		return err
+	}
+	m.token, m.config.Seed = token, seed
+	return seed.Write(m.path("cidata.img"), m.config.SeedFormat)
+}
+
+// Start switches the machine on.
+func (m *Machine) Start(ctx context.Context) error {
+	c := qemu.Config{
+		Binary: binary, Accel: m.config.Accel, CPUs: m.config.CPUs, Memory: m.config.Memory,
+		Firmware: m.config.Firmware, NoReboot: !m.config.Reboots,
+		Disks: []qemu.Disk{
+			{Path: m.path("disk.qcow2"), Format: "qcow2", Serial: "system"},
+			{Path: m.path("cidata.img"), Format: "raw", Serial: "cidata"},
+		},
+		Network: true, Forwards: m.ports,
+	}
+	switch m.config.Firmware {
+	case qemu.UEFI:
+		code, _, err := qemu.FindOVMF()
+		if err != nil {
+			return err
+		}
+		c.Code, c.Vars = code, m.path("vars.fd")
+	case qemu.Direct:
+		cmdline, err := os.ReadFile(m.path("cmdline"))
+		if err != nil {
+			return fmt.Errorf("start directly: %w", err)
+		}
+		c.Kernel, c.Initrd = m.path("vmlinuz"), m.path("initrd")
+		c.Cmdline = strings.Join(append([]string{strings.TrimSpace(string(cmdline))}, m.config.Parameters...), " ")
+	}
+	proc, err := qemu.Start(ctx, c, m.stderr)
+	if err != nil {
+		return err
+	}
+	m.boot++
+	m.proc, m.mark, m.read = proc, m.console.Mark(), make(chan error, 1)
+	m.console.Start()
+	go func(read chan<- error) { read <- m.console.Read(proc.Serial()) }(m.read)
+	return m.keepCommand()
+}
+
+// keepCommand leaves the command line beside the console.
+func (m *Machine) keepCommand() error {
+	line := fmt.Sprintf("# boot %d, %s\n%s\n", m.boot, m.proc.Started.Format(time.RFC3339), quote(m.proc.Command))
+	f, err := os.OpenFile(m.path("command.sh"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(line)
+	return errors.Join(err, f.Close())
+}
+
+func quote(command []string) string {
+	var words []string
+	for _, w := range command {
+		words = append(words, "'"+strings.ReplaceAll(w, "'", `'\''`)+"'")
+	}
+	return strings.Join(words, " ")
+}
+
+// Started is when QEMU of the present boot was started.
+func (m *Machine) Started() time.Time { return m.proc.Started }
+
+// Console of the machine, all boots.
+func (m *Machine) Console() *console.Console { return m.console }
+
+// Mark is where the present boot begins in the console.
+func (m *Machine) Mark() console.Mark { return m.mark }
+
+// Monitor of the running machine.
+func (m *Machine) Monitor() *qemu.QMP { return m.proc.QMP() }
