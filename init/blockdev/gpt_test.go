@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,18 +15,23 @@ import (
 	"keelson/init/layout"
 )
 
-// memory is a disk in memory that can lose its power: after limit writes
-// nothing reaches it any more.
+// memory is a disk in memory, sector by sector, that can lose its power: after
+// limit writes nothing reaches it any more.
 type memory struct {
-	data   []byte
+	data   map[int64][sector]byte
 	writes int
 	limit  int // negative for none
 }
 
-func (m *memory) ReadAt(b []byte, off int64) (int, error) {
-	return bytes.NewReader(m.data).ReadAt(b, off)
-}
 func (m *memory) Sync() error { return nil }
+
+func (m *memory) ReadAt(b []byte, off int64) (int, error) {
+	for i := range b {
+		at := off + int64(i)
+		b[i] = m.data[at/sector][at%sector]
+	}
+	return len(b), nil
+}
 
 // WriteAt takes one sector at a time, as a disk does.
 func (m *memory) WriteAt(b []byte, off int64) (int, error) {
@@ -34,9 +40,34 @@ func (m *memory) WriteAt(b []byte, off int64) (int, error) {
 			return i, errors.New("no power")
 		}
 		m.writes++
-		copy(m.data[int(off)+i:], b[i:min(i+sector, len(b))])
+		m.data[(off+int64(i))/sector] = [sector]byte(b[i : i+sector])
 	}
 	return len(b), nil
+}
+
+func (m *memory) flip(at int64) {
+	s := m.data[at/sector]
+	s[at%sector] ^= 1
+	m.data[at/sector] = s
+}
+
+// save writes the disk to a file for a tool to look at.
+func (m *memory) save(t *testing.T, sectors int64) string {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "disk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(sectors * sector); err != nil {
+		t.Fatal(err)
+	}
+	for lba, b := range m.data {
+		if _, err := f.WriteAt(b[:], lba*sector); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return f.Name()
 }
 
 func counted(from ...byte) func() GUID {
@@ -72,14 +103,15 @@ func image(t testing.TB, imageSectors uint64) *Table {
 
 // written puts the image's table on a larger disk, the backup where the image
 // ended.
-func written(t testing.TB, sectors uint64) (*memory, *Table) {
+func written(t testing.TB) (*memory, *Table) {
 	t.Helper()
 	imageSectors := uint64(140 << 20 / sector)
 	tab := image(t, imageSectors)
-	m := &memory{data: make([]byte, sectors*sector), limit: -1}
-	mbr := m.data[446:512] // protective MBR (UEFI 2.10, table 5.4)
-	copy(mbr, []byte{0, 0, 2, 0, 0xee, 0xff, 0xff, 0xff, 1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff})
-	mbr[64], mbr[65] = 0x55, 0xaa
+	m := &memory{data: map[int64][sector]byte{}, limit: -1}
+	var mbr [sector]byte // protective MBR (UEFI 2.10, table 5.4)
+	copy(mbr[446:], []byte{0, 0, 2, 0, 0xee, 0xff, 0xff, 0xff, 1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff})
+	mbr[510], mbr[511] = 0x55, 0xaa
+	m.data[0] = mbr
 	if err := Commit(m, tab, imageSectors); err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +144,7 @@ func TestGUID(t *testing.T) {
 }
 
 func TestTableRoundTrip(t *testing.T) {
-	m, got := written(t, 300<<20/sector)
+	m, got := written(t)
 	want := image(t, 140<<20/sector)
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -121,21 +153,22 @@ func TestTableRoundTrip(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(backup.Entries, want.Entries) {
 		t.Errorf("backup: %v", err)
 	}
-	for _, at := range []int{sector + 20, sector + 60, 2*sector + 5} {
-		m.data[at] ^= 1
+	for _, at := range []int64{sector + 20, sector + 60, 2*sector + 5} {
+		m.flip(at)
 		if _, err := ReadTable(m, 1); !errors.Is(err, ErrNoTable) {
 			t.Errorf("flipped byte %d: got %v, want ErrNoTable", at, err)
 		}
-		m.data[at] ^= 1
+		m.flip(at)
 	}
 }
 
 func FuzzReadTable(f *testing.F) {
-	m, _ := written(f, 150<<20/sector)
-	f.Add(m.data[sector : sector*35])
+	m, _ := written(f)
+	seed := make([]byte, 34*sector)
+	m.ReadAt(seed, sector)
+	f.Add(seed)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		d := &memory{data: append(make([]byte, sector), b...)}
-		tab, err := ReadTable(d, 1)
+		tab, err := ReadTable(bytes.NewReader(append(make([]byte, sector), b...)), 1)
 		if err != nil {
 			return
 		}
@@ -230,8 +263,8 @@ func TestPlanRefuses(t *testing.T) {
 // gets from there to the new one.
 func TestCommitSurvivesPowerCut(t *testing.T) {
 	const sectors = 1210 << 20 / sector
-	m, old := written(t, sectors)
-	start := bytes.Clone(m.data)
+	m, old := written(t)
+	start := maps.Clone(m.data)
 	want, err := Plan(old, sectors, counted())
 	if err != nil {
 		t.Fatal(err)
@@ -240,12 +273,8 @@ func TestCommitSurvivesPowerCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	total, seen := m.writes, map[string]int{}
-	cut := &memory{data: make([]byte, len(start))}
 	for limit := range total {
-		// Only the first and last MiB change.
-		copy(cut.data[:1<<20], start[:1<<20])
-		copy(cut.data[len(start)-1<<20:], start[len(start)-1<<20:])
-		cut.writes, cut.limit = 0, limit
+		cut := &memory{data: maps.Clone(start), limit: limit}
 		if err := Commit(cut, want, sectors); err == nil {
 			t.Fatalf("cut after %d writes: Commit did not notice", limit)
 		}
@@ -288,21 +317,18 @@ func TestTableSatisfiesSgdisk(t *testing.T) {
 		t.Skip("sgdisk (package gdisk) is not installed")
 	}
 	const sectors = 1210 << 20 / sector
-	m, old := written(t, sectors)
+	m, old := written(t)
 	want, err := Plan(old, sectors, counted())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, limit := range map[string]int{"spare place": 2*tableLBAs + 2, "at rest": -1} {
 		t.Run(name, func(t *testing.T) {
-			disk := &memory{data: bytes.Clone(m.data), limit: limit}
+			disk := &memory{data: maps.Clone(m.data), limit: limit}
 			if err := Commit(disk, want, sectors); (err != nil) != (limit >= 0) {
 				t.Fatal(err)
 			}
-			file := filepath.Join(t.TempDir(), "disk")
-			if err := os.WriteFile(file, disk.data, 0o600); err != nil {
-				t.Fatal(err)
-			}
+			file := disk.save(t, sectors)
 			out, err := exec.Command("sgdisk", "-v", "-p", file).CombinedOutput()
 			if err != nil || !strings.Contains(string(out), "No problems found") {
 				t.Errorf("sgdisk: %v\n%s", err, out)
@@ -317,10 +343,10 @@ func TestTableSatisfiesSgdisk(t *testing.T) {
 }
 
 func TestCommitRefusesPartitionOnTable(t *testing.T) {
-	m, tab := written(t, 300<<20/sector)
+	m, tab := written(t)
 	tab.Entries[5] = Entry{Type: GUID{1}, First: 40, Last: 50, Name: "early"}
-	before := bytes.Clone(m.data)
-	if err := Commit(m, tab, 300<<20/sector); err == nil || !bytes.Equal(before, m.data) {
+	before := maps.Clone(m.data)
+	if err := Commit(m, tab, 300<<20/sector); err == nil || !maps.Equal(before, m.data) {
 		t.Errorf("got %v, want an error before anything is written", err)
 	}
 }
