@@ -187,11 +187,15 @@ func decodeContent(encoding, content string) ([]byte, error) {
 // that a mistake is found here, by the line within the content.
 func (l *loader) checkSettingsFile(f File) {
 	inD := path.Dir(f.Path) == layout.RKE2ConfigD && (strings.HasSuffix(f.Path, ".yaml") || strings.HasSuffix(f.Path, ".yml"))
-	if f.Append || f.Path != layout.RKE2Config && !inD {
+	if f.Path != layout.RKE2Config && !inD {
 		return
 	}
 	inner := loader{Reader: Reader{Source: l.Source + ": content of " + f.Path}, public: l.public}
-	if n := inner.Parse(f.Data); n != nil {
+	switch n := inner.Parse(f.Data); {
+	case n == nil:
+	case f.Append: // a piece of the file: keys may be twice in the whole, but secrets are secrets
+		inner.checkSecrets(n, "")
+	default:
 		inner.checkRKE2(n, "")
 	}
 	l.Problems = append(l.Problems, inner.Problems...)

@@ -46,10 +46,19 @@ func (l *loader) role(n *yaml.Node) {
 // are the map's own, so that they fit the document it is in.
 func (l *loader) checkRKE2(n *yaml.Node, section string) {
 	for _, p := range config.Check(n, l.Source) {
+		// {token:abc} without a blank is one long key, which may hold a secret.
+		if name, _, glued := strings.Cut(p.Key, ":"); glued {
+			p.Key, p.Message = name, "lacks the blank after its colon"
+		}
 		l.Problems = append(l.Problems, Problem{
 			Source: l.Source, Line: p.Line, Key: Join(section, p.Key), Text: p.Message, Fatal: true,
 		})
 	}
+	l.checkSecrets(n, section)
+}
+
+// checkSecrets refuses secrets where everybody can read them.
+func (l *loader) checkSecrets(n *yaml.Node, section string) {
 	if !l.public || n.Kind != yaml.MappingNode {
 		return
 	}

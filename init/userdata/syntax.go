@@ -22,6 +22,9 @@ func syntaxError(data []byte, err error) (line int, text string) {
 		named, _ = strconv.Atoi(m[1])
 		text = text[len(m[0]):]
 	}
+	if strings.HasPrefix(text, "unknown anchor") { // a token may begin with *, so its text is not repeated
+		text = "a value that begins with * and is not in quotes"
+	}
 	const window = 64
 	end := linesRead(data)
 	for n := end; n > 0 && n > end-window; n-- {
