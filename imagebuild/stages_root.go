@@ -22,7 +22,7 @@ import (
 func applets() []string {
 	return []string{
 		"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "cloud-controller-manager",
-		"kubelet", "kubectl", "etcd", "etcdctl", "etcdutl", "containerd", "ctr", "crictl", "coredns", "flanneld",
+		"node", "kubelet", "kubectl", "etcd", "etcdctl", "etcdutl", "containerd", "ctr", "crictl", "coredns", "flanneld",
 	}
 }
 
@@ -90,11 +90,10 @@ func putConfigs(s *state) error {
 }
 
 // putPrograms puts the Go programs that stand alone: those started for every
-// pod, and the two that run the machine.
+// pod, and PID 1.
 func putPrograms(s *state) error {
 	for _, p := range []struct{ path, program string }{
 		{layout.Init, "init"},
-		{layout.Node, "node"},
 		{"/usr/bin/containerd-shim-runc-v2", "containerd-shim-runc-v2"},
 		{"/usr/bin/runc", "runc"},
 		{layout.CNIBin + "/bridge", "bridge"},
@@ -128,12 +127,19 @@ func putBundle(s *state) error {
 	return nil
 }
 
+// hostPrograms come from Debian, with the libraries they need. mount and
+// umount are what the kubelet makes pods' volumes with; nft is for the CNI
+// plugins.
+func hostPrograms() []string {
+	return []string{"/usr/sbin/nft", "/usr/bin/mount", "/usr/bin/umount", layout.E2fsck, layout.Mke2fs, layout.Resize2fs}
+}
+
 func putDebianPrograms(s *state) error {
 	var dirs []string
 	for _, p := range s.packages {
 		dirs = append(dirs, p.Dir)
 	}
-	if err := rootfs.Programs(&s.root, "/", s.config.Arch, dirs, []string{"/usr/sbin/nft", layout.E2fsck, layout.Mke2fs, layout.Resize2fs}); err != nil {
+	if err := rootfs.Programs(&s.root, "/", s.config.Arch, dirs, hostPrograms()); err != nil {
 		return err
 	}
 	if err := rootfs.Programs(&s.root, layout.Layers+"/nft", s.config.Arch, dirs, []string{"/usr/sbin/nft"}); err != nil {

@@ -23,6 +23,8 @@ type applet func() int
 // applets is the whole list of programs, by the name each is called with.
 func applets() map[string]applet {
 	return map[string]applet{
+		"node": supervisor,
+
 		"kube-apiserver":          kubeAPIServer,
 		"kube-controller-manager": kubeControllerManager,
 		"kube-scheduler":          kubeScheduler,

@@ -134,8 +134,8 @@ func (s *Server) awaitSystemPods(ctx context.Context) error {
 		"kube-scheduler-":           s.settings.DisableScheduler,
 		"kube-proxy-":               s.settings.DisableKubeProxy,
 		"cloud-controller-manager-": s.settings.DisableCloudController,
-		"rke2-flannel-":             !s.hasFlannel(),
-		"rke2-coredns-":             slices.Contains(s.settings.Disable, "rke2-coredns"),
+		"kube-flannel-ds-":          !s.hasFlannel(),
+		"coredns-":                  slices.Contains(s.settings.Disable, "rke2-coredns"),
 	} {
 		if !absent {
 			wanted = append(wanted, name)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -41,8 +42,18 @@ func (s *Server) makeFolders(context.Context) error {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("make folders: %w", err)
 		}
-		if err := file.Sweep(dir); err != nil {
-			return fmt.Errorf("make folders: %w", err)
+	}
+	return s.sweep()
+}
+
+// sweep removes what a write left that a power cut ended. Only the start does it: later, files are being written.
+func (s *Server) sweep() error {
+	folders := append(pki.Folders(s.server(), s.agent()),
+		s.server("etc"), s.server("manifests"), s.agent("etc"), s.agent("pod-manifests"), s.agent("etc", "containerd"),
+		s.agent("etc", "kubelet.conf.d"), etcd.Dir(s.cfg.Settings.DataDir), filepath.Dir(s.cfg.Settings.WriteKubeconfig))
+	for _, dir := range folders {
+		if err := file.Sweep(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("sweep: %w", err)
 		}
 	}
 	return nil
@@ -55,7 +66,7 @@ func (s *Server) loadImages(context.Context) (err error) {
 
 // ensureSecrets settles the token, and makes what kube-apiserver encrypts Secrets with: made once, kept ever after.
 func (s *Server) ensureSecrets(context.Context) error {
-	exists, err := etcd.HasData(s.settings.DataDir)
+	exists, err := s.clusterExists()
 	if err != nil {
 		return err
 	}
@@ -75,7 +86,14 @@ func (s *Server) ensureSecrets(context.Context) error {
 	return err
 }
 
+// clusterExists tells whether this server's etcd has data: whatever its secrets are by then must stay.
+func (s *Server) clusterExists() (bool, error) { return etcd.HasData(s.settings.DataDir) }
+
 func (s *Server) ensureCertificates(context.Context) error {
+	exists, err := s.clusterExists()
+	if err != nil {
+		return err
+	}
 	s.pki = pki.Params{
 		ServerDir:      s.server(),
 		AgentDir:       s.agent(),
@@ -87,6 +105,7 @@ func (s *Server) ensureCertificates(context.Context) error {
 		LocalAPIServer: "https://" + gateAddress,
 		Kubeconfig:     s.settings.WriteKubeconfig,
 		KubeconfigMode: s.settings.WriteKubeconfigMode,
+		ClusterExists:  exists,
 		Now:            time.Now(),
 	}
 	r, err := pki.Ensure(s.pki)

@@ -42,7 +42,6 @@ func Programs() []Program {
 	const plugins = "github.com/containernetworking/plugins/plugins/"
 	return []Program{
 		{Package: "./init"},
-		{Package: "./node"},
 		{Package: "./node/bundle"},
 		{Package: "./node/pause"},
 		{Package: "./node/cni/flannel"},

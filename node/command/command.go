@@ -1,0 +1,133 @@
+// Package command is the command line of node: its verbs, and what each starts. It holds no logic of its own. Two
+// programs are made of it: node itself, and the bundle, which answers to the same name on the machine.
+package command
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"keelson/node/config"
+	"keelson/node/server"
+)
+
+// configFile is where RKE2 reads its configuration; the folder beside it with ".d" added holds drop-ins.
+const configFile = "/etc/rancher/rke2/config.yaml"
+
+const usage = `usage: node <verb> [arguments]
+
+  server [--config FILE]      run this machine as a server of its cluster (what PID 1 starts)
+  kubectl, ctr, crictl, etcdctl ARGUMENTS...
+                              the tool of that name, set up for this machine
+  version                     print versions
+`
+
+// Main runs the verb in args, which are without the program's name, and returns the exit status. version is what the
+// program calls itself.
+func Main(args []string, version string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		fmt.Fprint(stderr, usage)
+		return 2
+	}
+	var err error
+	switch verb, rest := args[0], args[1:]; verb {
+	case "server":
+		err = serve(rest, version, stdout, stderr)
+	case "agent":
+		err = errors.New("agent: joining a cluster is not in this version; run `node server`, which makes a cluster of its own")
+	case "kubectl", "ctr", "crictl", "etcdctl":
+		err = tool(verb, rest)
+	case "version", "--version":
+		fmt.Fprintln(stdout, "node", version)
+		return 0
+	case "help", "-h", "--help":
+		fmt.Fprint(stdout, usage)
+		return 0
+	default:
+		fmt.Fprintf(stderr, "node: unknown verb %q\n\n%s", verb, usage)
+		return 2
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "node:", err)
+		return 1
+	}
+	return 0
+}
+
+// serve runs the server until SIGTERM or SIGINT.
+func serve(args []string, version string, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet("node server", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	file := flags.String("config", configFile, "configuration file; drop-ins are read from FILE.d")
+	if err := flags.Parse(args); err != nil {
+		return fmt.Errorf("server: %w", err)
+	}
+	settings, err := config.Load(*file)
+	if err != nil {
+		return fmt.Errorf("server: %w", err)
+	}
+	level := slog.LevelInfo
+	if settings.Debug {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	log.Info("starting", "version", version, "built_with", goVersion())
+
+	s, err := server.New(server.Config{Settings: settings, Version: version, Environ: os.Environ(), Log: log, Console: stdout})
+	if err != nil {
+		return fmt.Errorf("server: %w", err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	if err := s.Run(ctx); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("server: %w", err)
+	}
+	return nil
+}
+
+// tool becomes one of the bundle's programs, with the environment that makes it find this machine's endpoints. What
+// the caller has set wins.
+func tool(name string, args []string) error {
+	env := os.Environ()
+	for _, d := range toolDefaults() {
+		if _, set := os.LookupEnv(d.key); !set {
+			env = append(env, d.key+"="+d.value)
+		}
+	}
+	path := "/usr/bin/" + name
+	if err := syscall.Exec(path, append([]string{name}, args...), env); err != nil {
+		return fmt.Errorf("start %s: %w", path, err)
+	}
+	return nil
+}
+
+type variable struct{ key, value string }
+
+// toolDefaults are RKE2's documented settings for its tools.
+func toolDefaults() []variable {
+	const etcdTLS = "/var/lib/rancher/rke2/server/tls/etcd/"
+	return []variable{
+		{"KUBECONFIG", "/etc/rancher/rke2/rke2.yaml"},
+		{"CONTAINERD_ADDRESS", "/run/k3s/containerd/containerd.sock"},
+		{"CONTAINERD_NAMESPACE", "k8s.io"},
+		{"CONTAINER_RUNTIME_ENDPOINT", "unix:///run/k3s/containerd/containerd.sock"},
+		{"ETCDCTL_ENDPOINTS", "https://127.0.0.1:2379"},
+		{"ETCDCTL_CACERT", etcdTLS + "server-ca.crt"},
+		{"ETCDCTL_CERT", etcdTLS + "client.crt"},
+		{"ETCDCTL_KEY", etcdTLS + "client.key"},
+	}
+}
+
+func goVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.GoVersion
+	}
+	return "unknown"
+}
