@@ -3,6 +3,8 @@ package userdata
 import (
 	"fmt"
 	"io/fs"
+	"strings"
+	"unicode"
 )
 
 // Document is one file as a source gave it.
@@ -83,17 +85,29 @@ type Problem struct {
 }
 
 // String renders the problem as the console shows it. It never holds a value
-// that may be secret.
+// that may be secret, and is one line without control characters: keys are free
+// text, and what the console shows is read by people and by programs.
 func (p Problem) String() string {
 	s := p.Source
 	if p.Line > 0 {
 		s += fmt.Sprintf(": line %d", p.Line)
 	}
 	if p.Key != "" {
-		s += ": " + p.Key
+		s += ": " + p.Key[:min(len(p.Key), maxKey)]
+		if len(p.Key) > maxKey {
+			s += "..."
+		}
 	}
-	return s + ": " + p.Text
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '?'
+		}
+		return r
+	}, s+": "+p.Text)
 }
+
+// maxKey bounds what is shown of a dotted path; ours are a third as long.
+const maxKey = 200
 
 // Refused reports whether one of the problems forbids to go on.
 func Refused(problems []Problem) bool {
