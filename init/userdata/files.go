@@ -35,6 +35,7 @@ func (l *loader) file(n *yaml.Node, at string) (File, bool) {
 	f := File{Mode: 0o644, Source: l.Source, Line: n.Line}
 	var encoding, content string
 	var contentNode *yaml.Node
+	var binary bool
 	ok := n.Kind == yaml.MappingNode
 	if !ok {
 		l.Bad(n, at, "is %s where a map with path and content is wanted", kindName(n))
@@ -50,9 +51,7 @@ func (l *loader) file(n *yaml.Node, at string) (File, bool) {
 			if !isNull(p.Value) {
 				content, good = l.String(p.Value, key)
 			}
-			if p.Value.Tag == "!!binary" && encoding == "" { // YAML's own base64
-				encoding = "b64"
-			}
+			binary = p.Value.Tag == "!!binary" // YAML's own base64
 		case "encoding":
 			encoding, good = l.String(p.Value, key)
 		case "owner":
@@ -82,7 +81,13 @@ func (l *loader) file(n *yaml.Node, at string) (File, bool) {
 	if skip := l.checkPath(n, at, f.Path); skip {
 		return f, false
 	}
-	data, err := decodeContent(encoding, content)
+	data, err := []byte(content), error(nil)
+	if binary {
+		data, err = decodeContent("b64", content)
+	}
+	if err == nil {
+		data, err = decodeContent(encoding, string(data))
+	}
 	if err != nil {
 		where := n
 		if contentNode != nil {
@@ -133,7 +138,7 @@ func (l *loader) checkPath(n *yaml.Node, at, p string) (skip bool) {
 		l.Bad(n, Join(at, "path"), "%.200q is not a plain absolute path of a file", p)
 		return true
 	}
-	if under(p, layout.StateKeelson) || p == layout.RKE2UserData {
+	if p == layout.StateKeelson || under(p, layout.StateKeelson) || p == layout.RKE2UserData {
 		l.Bad(n, Join(at, "path"), "%s is written by the machine itself; choose another path", p)
 		return true
 	}
