@@ -3,6 +3,7 @@ package userdata
 import (
 	"encoding/pem"
 	"fmt"
+	"net/netip"
 	"path"
 	"regexp"
 	"strings"
@@ -273,5 +274,6 @@ func validZone(s string) bool {
 }
 
 func serverName(s string) bool {
-	return regexp.MustCompile(`^[0-9A-Za-z][-0-9A-Za-z.]{0,252}$|^[0-9a-fA-F:]*:[0-9a-fA-F:.]*$`).MatchString(s)
+	addr, err := netip.ParseAddr(s)
+	return err == nil && addr.Zone() == "" || checkName(strings.TrimSuffix(s, ".")) == nil
 }
