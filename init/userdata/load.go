@@ -104,6 +104,7 @@ func (l *loader) meta(d Document) {
 	if root == nil {
 		return
 	}
+	local := false // said in this document: local-hostname goes before hostname
 	for _, p := range l.Pairs(root, "") {
 		switch p.Name {
 		case "instance-id":
@@ -112,7 +113,7 @@ func (l *loader) meta(d Document) {
 			}
 		case "local-hostname", "hostname":
 			s, ok := l.String(p.Value, p.Name)
-			if !ok || p.Name == "hostname" && l.cfg.Hostname != "" {
+			if !ok || p.Name == "hostname" && local {
 				continue
 			}
 			host, fqdn, err := splitHostname(s)
@@ -120,7 +121,7 @@ func (l *loader) meta(d Document) {
 				l.Note(p.Value, p.Name, "%v (passed over)", err)
 				continue
 			}
-			l.cfg.Hostname, l.cfg.FQDN = host, fqdn
+			l.cfg.Hostname, l.cfg.FQDN, local = host, fqdn, p.Name == "local-hostname"
 		}
 	}
 }
