@@ -33,6 +33,7 @@ type unpacker struct {
 	skipped []Problem // well-formed, but nothing a node can use
 	broken  []Problem
 	seen    int
+	size    int // bytes of parts
 }
 
 func (u *unpacker) fail(source, format string, args ...any) {
@@ -59,7 +60,7 @@ func (u *unpacker) open(source, contentType string, data []byte, depth int) {
 		return
 	}
 	if contentType == "text/cloud-config" {
-		u.parts = append(u.parts, part{source, data})
+		u.take(source, data)
 		return
 	}
 	first, _, _ := strings.Cut(string(data[:min(len(data), 256)]), "\n")
@@ -67,13 +68,22 @@ func (u *unpacker) open(source, contentType string, data []byte, depth int) {
 	lower := strings.ToLower(first)
 	switch {
 	case first == "#cloud-config":
-		u.parts = append(u.parts, part{source, data})
+		u.take(source, data)
 	case strings.HasPrefix(lower, "content-type:"), strings.HasPrefix(lower, "mime-version:"),
 		strings.HasPrefix(contentType, "multipart/"):
 		u.mime(source, data, depth)
 	default:
 		u.skipped = append(u.skipped, Problem{Source: source, Line: 1, Text: refusal(first, contentType)})
 	}
+}
+
+// take keeps a part for the loader.
+func (u *unpacker) take(source string, data []byte) {
+	if u.size += len(data); u.size > maxUnpacked {
+		u.fail(source, "the parts are larger than %d MiB in all; make them smaller", maxUnpacked>>20)
+		return
+	}
+	u.parts = append(u.parts, part{source, data})
 }
 
 // refusal says why a format is of no use here (cloud-init's list:
@@ -152,7 +162,9 @@ func (u *unpacker) mime(source string, data []byte, depth int) {
 		if strings.HasPrefix(kind, "multipart/") {
 			body = append([]byte("Content-Type: "+p.Header.Get("Content-Type")+"\r\n\r\n"), body...)
 		}
-		u.open(name, kind, body, depth+1)
+		if u.open(name, kind, body, depth+1); len(u.broken) > 0 {
+			return // one mistake is told once, not for every part that follows
+		}
 	}
 }
 
