@@ -191,7 +191,29 @@ func (m *Machine) Reseed(seed cidata.Volume) error {
 		return err
 	}
 	m.token, m.config.Seed = token, seed
-	return seed.Write(m.path("cidata.img"), m.config.SeedFormat)
+	fresh := m.path("cidata.new")
+	defer os.Remove(fresh)
+	if err := seed.Write(fresh, m.config.SeedFormat); err != nil {
+		return err
+	}
+	return overwrite(fresh, m.path("cidata.img"))
+}
+
+// overwrite copies into the file that is there, which QEMU may have open.
+func overwrite(from, to string) error {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return fmt.Errorf("write seed: %w", err)
+	}
+	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("write seed: %w", err)
+	}
+	if _, err := f.Write(data); err != nil {
+		f.Close()
+		return fmt.Errorf("write seed: %w", err)
+	}
+	return f.Close()
 }
 
 // Start switches the machine on.

@@ -199,6 +199,25 @@ func TestImageIsPinned(t *testing.T) {
 	}
 }
 
+// QEMU has the seed open: another one must go into the same file.
+func TestReseedKeepsTheFile(t *testing.T) {
+	m, _ := newMachine(t, talker(t, "x", rest()...))
+	before, err := os.Stat(m.path("cidata.img"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Reseed(cidata.Volume{UserData: []byte("#cloud-config\nhostname: other\n")}); err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.Stat(m.path("cidata.img"))
+	if err != nil || !os.SameFile(before, after) {
+		t.Errorf("seed: got another file (%v), want the same one", err)
+	}
+	if data, err := os.ReadFile(m.path("cidata.img")); err != nil || !strings.Contains(string(data), "hostname: other") {
+		t.Errorf("seed: the new document is not in it (%v)", err)
+	}
+}
+
 func TestToken(t *testing.T) {
 	for _, c := range []struct{ name, userData, vendorData, want string }{
 		{"in the user-data", "#cloud-config\nrke2: {token: abc}\n", "", "abc"},

@@ -87,7 +87,7 @@ func positions(t *testing.T, image string, root int64) []position {
 	return []position{
 		{"superblock", root + 1024 + 64, "keelson: boot: complete"}, // EROFS_SUPER_OFFSET, fs/erofs/erofs_fs.h
 		{"node", root + entryBlock(t, tree, data, layout.Node), "keelson: node: "},
-		{"bundle", root + entryBlock(t, tree, data, layout.Layers+"/bundle/bin/bundle"), "keelson: node: containerd ready"},
+		{"state's file system check", root + entryBlock(t, tree, data, layout.Mke2fs), "keelson: boot: complete"},
 		{"hash tree", root + size + layout.BlockSize + 100, "keelson: boot: complete"}, // the superblock of verity is before it
 	}
 }
