@@ -139,7 +139,7 @@ func (u *unpacker) mime(source string, data []byte, depth int) {
 	parts := multipart.NewReader(in, params["boundary"])
 	for i := 1; ; i++ {
 		p, err := parts.NextPart()
-		if errors.Is(err, io.EOF) {
+		if err == io.EOF { // itself: wrapped, it is an end without the last boundary
 			return
 		}
 		if err != nil {
