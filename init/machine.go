@@ -90,7 +90,8 @@ const rebootDelay = 30 * time.Second
 
 // live is the life of PID 1. It does not return.
 func (m *machine) live() {
-	m.task("signals", func(ctx context.Context) error { shutdown.Signals(ctx, m.requests); return nil })
+	signals := shutdown.Catch()
+	m.task("signals", func(ctx context.Context) error { shutdown.Signals(ctx, signals, m.requests); return nil })
 	m.task("children", m.reaper.Run)
 
 	bootCtx, cancelBoot := context.WithCancel(m.ctx)

@@ -21,7 +21,14 @@ import (
 // The steps from the verified root, but for those that follow the user-data
 // (settings.go).
 
-func (m *machine) cgroups(context.Context) error { return mount.Cgroup() }
+func (m *machine) cgroups(context.Context) error {
+	if err := mount.Share(); err != nil {
+		return err
+	}
+	// Nobody waits for these, and tracefs takes long on a slow machine.
+	m.task("kernel file systems", func(context.Context) error { return mount.Kernel() })
+	return mount.Cgroup()
+}
 
 func (m *machine) rootModules(context.Context) error {
 	loader, err := m.newLoader(layout.Modules)
@@ -47,9 +54,6 @@ func (m *machine) rootModules(context.Context) error {
 }
 
 func (m *machine) sysctls(context.Context) error {
-	if err := mount.Kernel(); err != nil {
-		m.log.Warn("kernel file systems", "error", err)
-	}
 	settings, err := kernel.LoadSysctls(layout.SysctlDir)
 	if err != nil {
 		return err

@@ -64,11 +64,16 @@ func Kernel() error {
 			errs = append(errs, err)
 		}
 	}
-	// Containers and kubelet want mounts to spread (mount_namespaces(7)).
-	if err := unix.Mount("", "/", "", unix.MS_SHARED|unix.MS_REC, ""); err != nil {
-		errs = append(errs, fmt.Errorf("share mounts: %w", err))
-	}
 	return errors.Join(errs...)
+}
+
+// Share lets mounts spread to and from containers, as kubelet wants it
+// (mount_namespaces(7)). What is mounted below later is shared as well.
+func Share() error {
+	if err := unix.Mount("", "/", "", unix.MS_SHARED|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("share mounts: %w", err)
+	}
+	return nil
 }
 
 func (p point) mount() error {

@@ -38,13 +38,17 @@ type Request struct {
 	Why    string
 }
 
-// Signals turns the signals that mean an end into requests until ctx ends:
-// SIGINT is Ctrl-Alt-Del once CaptureCtrlAltDel was called; SIGTERM, SIGPWR and
-// SIGUSR2 power off (signal(7) and SysV init's habit), SIGHUP reboots.
-func Signals(ctx context.Context, out chan<- Request) {
+// Catch begins to take the signals that mean an end; from here on none is lost.
+func Catch() <-chan os.Signal {
 	ch := make(chan os.Signal, 4)
 	signal.Notify(ch, unix.SIGINT, unix.SIGTERM, unix.SIGPWR, unix.SIGUSR2, unix.SIGHUP)
-	defer signal.Stop(ch)
+	return ch
+}
+
+// Signals turns the signals of Catch into requests until ctx ends: SIGINT is
+// Ctrl-Alt-Del once CaptureCtrlAltDel was called; SIGTERM, SIGPWR and SIGUSR2
+// power off (signal(7) and SysV init's habit), SIGHUP reboots.
+func Signals(ctx context.Context, ch <-chan os.Signal, out chan<- Request) {
 	for {
 		select {
 		case s := <-ch:
