@@ -1,0 +1,169 @@
+// Package bench measures what the project promises in numbers: how much longer
+// than etcd and kube-apiserver alone a node takes to be Ready, how long PID 1
+// works, what memory is in use, how large the image is, how fast it is rebuilt.
+//
+// It starts machines by package machine and, for the floor, a bare kernel by
+// package qemu. The image and the programs come from imagebuild's output
+// folder. Command testvm prints the result and keeps it. It judges nothing: a
+// limit that is missed is shown, not an error.
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"time"
+)
+
+// Config says what to measure.
+type Config struct {
+	Image   string        // the raw image
+	Built   string        // imagebuild's folder: vmlinuz, initrd, cmdline, bin/bundle
+	Dir     string        // for the machines' files
+	Accel   string        // of qemu.Probe
+	Runs    int           // of each measurement; the median counts
+	Settle  time.Duration // from Ready to the look at the memory; 0 leaves the memory out
+	Rebuild bool          // measure the rebuild, for which a file is put into init/ and taken away again
+	Log     io.Writer     // says what is being done
+}
+
+// Machine of every measurement.
+const (
+	memory = 4096 // MiB
+	cpus   = 2
+)
+
+// Boot is one first boot of the raw image by direct kernel start.
+type Boot struct {
+	Ready    float64            `json:"ready_s"`    // QEMU's start to Node Ready, seen by a watch
+	Console  float64            `json:"console_s"`  // the same, seen on the console
+	Complete float64            `json:"complete_s"` // kernel's start to PID 1's last own step
+	Timeline map[string]float64 `json:"timeline_s"` // QEMU's start to each line of the boot
+	UsedMiB  float64            `json:"used_mib,omitempty"`
+	PID1MiB  float64            `json:"pid1_mib,omitempty"`
+}
+
+// Result is everything that was measured.
+type Result struct {
+	When     time.Time `json:"when"`
+	Accel    string    `json:"accel"`
+	HostCPUs int       `json:"host_cpus"`
+	CPUs     int       `json:"cpus"`
+	MiB      int       `json:"memory_mib"`
+	Floor    []float64 `json:"floor_s"`
+	Boots    []Boot    `json:"boots"`
+	RawMB    float64   `json:"raw_mb"`
+	ZstdMB   float64   `json:"zstd_mb,omitempty"`
+	Rebuilds []float64 `json:"rebuild_s,omitempty"`
+	Numbers  []Number  `json:"numbers"`
+}
+
+// Number is one line of the table.
+type Number struct {
+	Name   string  `json:"name"`
+	Unit   string  `json:"unit"`
+	Median float64 `json:"median"`
+	Limit  float64 `json:"limit,omitempty"`
+	Runs   int     `json:"runs"`
+}
+
+// Run measures. Floor and boot take turns, so that a host that gets slower
+// meanwhile does not favour one of them.
+func Run(ctx context.Context, c Config) (*Result, error) {
+	r := &Result{When: time.Now().UTC().Truncate(time.Second), Accel: c.Accel, HostCPUs: runtime.NumCPU(), CPUs: cpus, MiB: memory}
+	floor, err := newFloor(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	node, err := newNode(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer node.close()
+	for run := range c.Runs {
+		took, err := floor.measure(ctx)
+		if err != nil {
+			return nil, err
+		}
+		r.Floor = append(r.Floor, took.Seconds())
+		fmt.Fprintf(c.Log, "run %d of %d: floor %.1f s\n", run+1, c.Runs, took.Seconds())
+		boot, err := node.measure(ctx)
+		if err != nil {
+			return nil, err
+		}
+		r.Boots = append(r.Boots, *boot)
+		fmt.Fprintf(c.Log, "run %d of %d: Ready after %.1f s, PID 1 done after %.2f s\n", run+1, c.Runs, boot.Ready, boot.Complete)
+	}
+	if err := r.sizes(ctx, c); err != nil {
+		return nil, err
+	}
+	if c.Rebuild {
+		if r.Rebuilds, err = rebuilds(ctx, c); err != nil {
+			return nil, err
+		}
+	}
+	r.Numbers = r.numbers()
+	return r, nil
+}
+
+// numbers are the lines of the table, with the limits of the project.
+func (r *Result) numbers() []Number {
+	of := func(get func(Boot) float64) []float64 {
+		var all []float64
+		for _, b := range r.Boots {
+			if v := get(b); v > 0 {
+				all = append(all, v)
+			}
+		}
+		return all
+	}
+	var ratios []float64
+	for i, b := range r.Boots {
+		ratios = append(ratios, b.Ready/r.Floor[i])
+	}
+	lines := []struct {
+		name, unit string
+		values     []float64
+		limit      float64
+	}{
+		{"floor: etcd and kube-apiserver to /readyz", "s", r.Floor, 0},
+		{"power-on to Node Ready, first boot", "s", of(func(b Boot) float64 { return b.Ready }), 0},
+		{"boot ratio: Node Ready over floor", "", ratios, 2.0},
+		{"kernel start to PID 1's last own step", "s", of(func(b Boot) float64 { return b.Complete }), 4},
+		{"memory in use after Ready", "MiB", of(func(b Boot) float64 { return b.UsedMiB }), 1.2 * 1024},
+		{"PID 1 resident", "MiB", of(func(b Boot) float64 { return b.PID1MiB }), 30},
+		{"raw image", "MB", single(r.RawMB), 420},
+		{"raw image, zstd -19", "MB", single(r.ZstdMB), 130},
+		{"rebuild after an edit in init/", "s", r.Rebuilds, 10},
+	}
+	var all []Number
+	for _, l := range lines {
+		if len(l.values) > 0 {
+			all = append(all, Number{Name: l.name, Unit: l.unit, Median: Median(l.values), Limit: l.limit, Runs: len(l.values)})
+		}
+	}
+	return all
+}
+
+func single(v float64) []float64 {
+	if v == 0 {
+		return nil
+	}
+	return []float64{v}
+}
+
+// Median of some values; of an even number of them, the mean of the two in the
+// middle. Zero for none.
+func Median(values []float64) float64 {
+	s := slices.Sorted(slices.Values(values))
+	switch n := len(s); {
+	case n == 0:
+		return 0
+	case n%2 == 1:
+		return s[n/2]
+	default:
+		return (s[n/2-1] + s[n/2]) / 2
+	}
+}
