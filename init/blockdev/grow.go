@@ -104,8 +104,8 @@ func errText(err error) string {
 type blkpgPartition struct {
 	start, length int64
 	number        int32
-	devname       [64]byte
-	volname       [64]byte
+	_             [64]byte // devname
+	_             [64]byte // volname
 	_             [4]byte
 }
 
