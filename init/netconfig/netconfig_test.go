@@ -19,7 +19,7 @@ func show(p Plan) string {
 	for _, l := range p.Links {
 		fmt.Fprintf(&b, "%s match=%s/%s/%s set=%s dhcp=%v/%v ra=%v addr=%v routes=%v dns=%v %v mtu=%d metric=%d nodns=%v\n",
 			l.ID, l.Match.Name, l.Match.MAC, l.Match.Driver, l.SetName, l.DHCP4, l.DHCP6, l.AcceptRA, l.Addresses,
-			routes(l.Routes), l.Nameservers, l.Search, l.MTU, l.Metric, l.IgnoreDNS)
+			routes(l.Routes), l.Nameservers, l.Search, l.MTU, l.Metric, l.IgnoreDNS4 || l.IgnoreDNS6)
 	}
 	fmt.Fprintf(&b, "dns=%v %v routes=%v disabled=%v", p.Nameservers, p.Search, routes(p.Routes), p.Disabled)
 	return b.String()

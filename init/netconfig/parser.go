@@ -61,6 +61,10 @@ func (p *parser) network(n *yaml.Node, key, netmask string) (v netip.Prefix, isD
 		}
 		v = netip.PrefixFrom(addr, addr.BitLen())
 	}
+	if v.Addr().Is4In6() { // the kernel would read another network
+		p.Bad(n, key, "%.60q is not a network; write default, or one like 10.0.0.0/8", s)
+		return v, false, false
+	}
 	return v.Masked(), false, true
 }
 

@@ -32,8 +32,9 @@ type Link struct {
 	Nameservers []netip.Addr
 	Search      []string
 	MTU         int
-	Metric      int  // of routes learned by DHCP, 0 for the default
-	IgnoreDNS   bool // dhcp4-overrides and dhcp6-overrides use-dns: false
+	Metric      int  // of routes learned by DHCPv4, 0 for the default
+	IgnoreDNS4  bool // dhcp4-overrides use-dns: false
+	IgnoreDNS6  bool // dhcp6-overrides use-dns: false; of router advertisements too
 }
 
 // Match picks interfaces; every field that is set must fit.

@@ -134,7 +134,7 @@ func (p *parser) subnet(item *yaml.Node, at string, l *Link) {
 		case "routes":
 			for i, r := range p.Items(pair.Value, key) {
 				sub := fmt.Sprintf("%s[%d]", key, i)
-				if route, ok := p.route(p.Pairs(r, sub), sub, r.Line); ok {
+				if route, ok := p.routeItem(r, sub); ok {
 					l.Routes = append(l.Routes, route)
 				}
 			}

@@ -3,6 +3,8 @@ package netconfig
 import (
 	"fmt"
 
+	"go.yaml.in/yaml/v3"
+
 	"keelson/init/userdata"
 )
 
@@ -57,14 +59,16 @@ func (p *parser) ethernet(e userdata.Pair) {
 			p.nameservers(pair, key, &l)
 		case "routes":
 			for i, item := range p.Items(pair.Value, key) {
-				if r, ok := p.route(p.Pairs(item, key), fmt.Sprintf("%s[%d]", key, i), item.Line); ok {
+				if r, ok := p.routeItem(item, fmt.Sprintf("%s[%d]", key, i)); ok {
 					l.Routes = append(l.Routes, r)
 				}
 			}
 		case "mtu":
 			l.MTU, _ = p.Int(pair.Value, key, 576, 65535)
-		case "dhcp4-overrides", "dhcp6-overrides":
-			p.overrides(pair, key, &l)
+		case "dhcp4-overrides":
+			l.IgnoreDNS4, l.Metric = p.overrides(pair, key)
+		case "dhcp6-overrides": // routes of IPv6 come from routers, not from DHCP
+			l.IgnoreDNS6, _ = p.overrides(pair, key)
 		case "optional", "optional-addresses", "critical", "dhcp-identifier", "wakeonlan", "ipv6-privacy", "link-local", "emit-lldp":
 			// What these ask for is so anyway, or changes nothing that a node needs.
 		default:
@@ -107,19 +111,29 @@ func (p *parser) nameservers(pair userdata.Pair, key string, l *Link) {
 	}
 }
 
-func (p *parser) overrides(pair userdata.Pair, key string, l *Link) {
+func (p *parser) overrides(pair userdata.Pair, key string) (ignoreDNS bool, metric int) {
 	for _, f := range p.Pairs(pair.Value, key) {
 		at := userdata.Join(key, f.Name)
 		switch f.Name {
 		case "use-dns":
 			use, ok := p.Bool(f.Value, at)
-			l.IgnoreDNS = ok && !use
+			ignoreDNS = ok && !use
 		case "route-metric":
-			l.Metric, _ = p.Int(f.Value, at, 0, 1<<31-1)
+			metric, _ = p.Int(f.Value, at, 0, 1<<31-1)
 		default:
 			p.Unknown(f, key, []string{"use-dns", "route-metric"})
 		}
 	}
+	return ignoreDNS, metric
+}
+
+func (p *parser) routeItem(item *yaml.Node, at string) (Route, bool) {
+	before := len(p.Problems)
+	pairs := p.Pairs(item, at)
+	if len(p.Problems) > before {
+		return Route{}, false
+	}
+	return p.route(pairs, at, item.Line)
 }
 
 // route reads one entry; the same words serve version 1 where they agree.

@@ -88,7 +88,7 @@ func (r *runner) routes(l *link) {
 func (l *link) tell(s *Status) {
 	s.Nameservers = append(s.Nameservers, l.plan.Nameservers...)
 	s.Search = append(s.Search, l.plan.Search...)
-	for _, lease := range []*lease{l.lease4, l.lease6} {
+	for i, lease := range []*lease{l.lease4, l.lease6} {
 		if lease == nil {
 			continue
 		}
@@ -96,12 +96,12 @@ func (l *link) tell(s *Status) {
 		if s.Hostname == "" {
 			s.Hostname = lease.hostname
 		}
-		if !l.plan.IgnoreDNS {
+		if ignore := []bool{l.plan.IgnoreDNS4, l.plan.IgnoreDNS6}[i]; !ignore {
 			s.Nameservers = append(s.Nameservers, lease.dns...)
 			s.Search = append(s.Search, lease.search...)
 		}
 	}
-	if l.plan.AcceptRA && !l.plan.IgnoreDNS {
+	if l.plan.AcceptRA && !l.plan.IgnoreDNS6 {
 		for _, a := range l.raDNS {
 			if a.IsLinkLocalUnicast() {
 				a = a.WithZone(l.name)
