@@ -27,7 +27,7 @@ func main() {
 	syscall.Reboot(syscall.LINUX_REBOOT_CMD_POWER_OFF)
 }
 
-// PKI is where the initramfs has keys and certificates.
+// pki is where the initramfs has keys and certificates.
 const pki = "/pki/"
 
 func run() error {

@@ -22,7 +22,7 @@ func mistakes() []mistake {
 	return []mistake{
 		{"broken YAML", "#cloud-config\nrke2:\n  role: server\n  tls-san: [a, b\n", where + `line [345]: .+`},
 		{"unknown key", "#cloud-config\nrke2:\n  role: server\n  tls-sans: [a.example]\n", where + `line 4: rke2\.tls-sans: .+`},
-		{"wrong type", "#cloud-config\nrke2:\n  role: server\n  etcd-snapshot-retention: many\n", where + `line 4: rke2\.etcd-snapshot-retention: .+`},
+		{"wrong type", "#cloud-config\nrke2:\n  role: server\n  tls-san: {name: a.example}\n", where + `line 4: rke2\.tls-san: .+`},
 	}
 }
 
