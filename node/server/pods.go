@@ -86,7 +86,6 @@ func (s *Server) podParams() (staticpod.Server, error) {
 		AdmissionConfig:      c.PodSecurityAdmissionConfigFile,
 		AuditPolicy:          c.AuditPolicyFile,
 		CloudConfig:          s.server("etc", "cloud-config.yaml"),
-		CloudController:      !c.DisableCloudController,
 		EtcdInitial: staticpod.EtcdInitial{
 			AdvertisePeerURL: s.member.PeerURL(), Cluster: s.member.Initial.Cluster, State: s.member.Initial.State,
 		},

@@ -157,10 +157,8 @@ func (s Server) controllerManager() definition {
 		args["cluster-signing-"+signer+"-cert-file"] = s.tls(ca + ".nochain.crt")
 		args["cluster-signing-"+signer+"-key-file"] = s.tls(ca + ".key")
 	}
-	if s.CloudController {
-		args["controllers"] += ",-service,-route,-cloud-node-lifecycle"
-		args["configure-cloud-routes"] = "false"
-	}
+	// RKE2 switches the controllers of cloud providers off here. Kubernetes 1.37 has none of them left in this
+	// program, and refuses a controller's name that it does not know.
 	return definition{
 		name:     ControllerManager,
 		args:     args,

@@ -45,7 +45,6 @@ type Server struct {
 	AdmissionConfig      string // pod security admission; "" for none
 	AuditPolicy          string // "" without audit
 	CloudConfig          string // of the cloud controller
-	CloudController      bool   // whether the built-in cloud controller runs
 
 	EtcdInitial EtcdInitial // "" fields for a member that is started again without it
 

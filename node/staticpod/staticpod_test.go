@@ -76,7 +76,6 @@ func server() Server {
 		EncryptionConfig:     "/var/lib/rancher/rke2/server/cred/encryption-config.json",
 		AdmissionConfig:      "/etc/rancher/rke2/rke2-pss.yaml",
 		CloudConfig:          "/var/lib/rancher/rke2/server/etc/cloud-config.yaml",
-		CloudController:      true,
 		EtcdInitial:          EtcdInitial{AdvertisePeerURL: "https://10.0.0.2:2380", Cluster: "cp-1-1b2c3d4e=https://10.0.0.2:2380", State: "new"},
 		Files:                machine(),
 	}
