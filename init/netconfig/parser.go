@@ -143,6 +143,7 @@ func (p *parser) pattern(n *yaml.Node, key string) string {
 	if !ok {
 		return ""
 	}
+	s = strings.ReplaceAll(s, "[!", "[^") // netplan's patterns are fnmatch(3)'s, path.Match denies by ^
 	if _, err := path.Match(s, ""); err != nil || s == "" {
 		p.Bad(n, key, "%.60q is not a pattern; use letters, *, ? and [a-z]", s)
 		return ""
