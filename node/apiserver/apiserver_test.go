@@ -5,7 +5,6 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -17,18 +16,8 @@ import (
 var update = flag.Bool("update", false, "write golden files anew")
 
 func TestGolden(t *testing.T) {
-	key := bytes.Repeat([]byte{7}, KeySize)
-	aescbc, state, err := Encryption(AESCBC, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secretbox, _, err := Encryption(SecretBox, key)
-	if err != nil {
-		t.Fatal(err)
-	}
 	for name, got := range map[string][]byte{
 		"authentication.yaml": Authentication(), "admission.yaml": Admission(), "cloud-config.yaml": CloudConfig(),
-		"encryption-aescbc.json": aescbc, "encryption-secretbox.json": secretbox, "encryption-state": state,
 	} {
 		file := filepath.Join("testdata", name)
 		if *update {
@@ -81,31 +70,5 @@ func TestAdmissionIsPodSecurity(t *testing.T) {
 	}
 	if p.Defaults.Enforce != "privileged" {
 		t.Errorf("enforces %q, want privileged", p.Defaults.Enforce)
-	}
-}
-
-func TestEncryption(t *testing.T) {
-	config, state, err := Encryption(AESCBC, bytes.Repeat([]byte{1}, KeySize))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var c apiserverv1.EncryptionConfiguration
-	if err := yaml.UnmarshalStrict(config, &c); err != nil {
-		t.Fatal(err)
-	}
-	providers := c.Resources[0].Providers
-	if len(providers) != 2 || providers[0].AESCBC == nil || providers[0].AESCBC.Keys[0].Name != "aescbckey" || providers[1].Identity == nil {
-		t.Errorf("got providers %+v", providers)
-	}
-	if !regexp.MustCompile(`^start-[0-9a-f]{64}$`).Match(state) {
-		t.Errorf("got state %q", state)
-	}
-	for _, bad := range []struct {
-		provider string
-		size     int
-	}{{"aesgcm", KeySize}, {AESCBC, 16}, {SecretBox, 0}} {
-		if _, _, err := Encryption(bad.provider, make([]byte, bad.size)); err == nil {
-			t.Errorf("%v: want an error", bad)
-		}
 	}
 }
