@@ -77,6 +77,9 @@ func (c *Clock) correct(server string, offset time.Duration) error {
 	if now.Add(offset).Before(c.cfg.Epoch) {
 		return errors.New("time server " + server + ": its time is before this image was built")
 	}
+	if !plausible(now.Add(offset), c.cfg.Epoch) {
+		return errors.New("time server " + server + ": its time is decades after this image was built")
+	}
 	if offset.Abs() <= stepAbove {
 		if err := c.sys.Slew(offset); err != nil {
 			return err
