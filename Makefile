@@ -13,7 +13,9 @@ LOCKED   ?= 0
 
 IMAGE := build/keelson-$(ARCH).raw
 GO    := go
-export GOFLAGS := -buildvcs=false
+# As the builder compiles, so that what a check has compiled serves the image, and the reverse.
+export CGO_ENABLED := 0
+export GOFLAGS := -buildvcs=false -trimpath -tags=netgo,osusergo,urfave_cli_no_docs,static_build
 
 .DEFAULT_GOAL := help
 .PHONY: help run test image check vm-test bench fuzz lock deps deps-build clean

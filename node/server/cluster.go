@@ -29,7 +29,8 @@ const etcdEndpoint = "https://127.0.0.1:2379"
 
 // awaitEtcd connects to the member and returns when it serves.
 func (s *Server) awaitEtcd(ctx context.Context) error {
-	client, err := etcd.NewClient(ctx, etcd.Connection{
+	// The client outlives this step.
+	client, err := etcd.NewClient(context.WithoutCancel(ctx), etcd.Connection{
 		Endpoints: []string{etcdEndpoint},
 		CAFile:    s.server("tls", "etcd", "server-ca.crt"),
 		CertFile:  s.server("tls", "etcd", "client.crt"),
@@ -38,7 +39,7 @@ func (s *Server) awaitEtcd(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.background(ctx, "etcd client", func(ctx context.Context) error {
+	s.background("etcd client", func(ctx context.Context) error {
 		<-ctx.Done()
 		return client.Close()
 	})
@@ -167,8 +168,8 @@ func (s *Server) isReady() bool {
 
 // startRenewal re-issues certificates when the first of them becomes due. The static pods' hash covers them, so each
 // pod whose files changed is written anew, one after the other.
-func (s *Server) startRenewal(ctx context.Context) error {
-	s.background(ctx, "renewal", func(ctx context.Context) error {
+func (s *Server) startRenewal(context.Context) error {
+	s.background("renewal", func(ctx context.Context) error {
 		for {
 			p := s.pki
 			p.Now = time.Now()

@@ -18,7 +18,7 @@ import (
 )
 
 // startListener opens :9345. Until there is something to answer with, it answers "starting".
-func (s *Server) startListener(ctx context.Context) error {
+func (s *Server) startListener(context.Context) error {
 	serving, err := pki.NewServing(s.pki, nil)
 	if err != nil {
 		return err
@@ -37,7 +37,7 @@ func (s *Server) startListener(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.background(ctx, "listener", s.api.Run)
+	s.background("listener", s.api.Run)
 	return nil
 }
 
@@ -123,7 +123,7 @@ func (s *Server) startAddons(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.background(ctx, "add-ons", controller.Run)
+	s.background("add-ons", controller.Run)
 	select {
 	case <-applied:
 		return nil

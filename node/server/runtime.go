@@ -18,12 +18,12 @@ import (
 )
 
 // openGate lets local clients of kube-apiserver begin to wait for it.
-func (s *Server) openGate(ctx context.Context) error {
+func (s *Server) openGate(context.Context) error {
 	g, err := gate.New(gate.Config{Listen: gateAddress, Target: apiAddress, Ready: s.ready, Log: s.log})
 	if err != nil {
 		return err
 	}
-	s.background(ctx, "gate", g.Run)
+	s.background("gate", g.Run)
 	return nil
 }
 
@@ -64,7 +64,7 @@ func (s *Server) startContainerd(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.background(ctx, "containerd", p.Run)
+	s.background("containerd", p.Run)
 	if err := containerd.Wait(ctx, containerd.Socket); err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func (s *Server) startKubelet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.background(ctx, "kubelet", p.Run)
+	s.background("kubelet", p.Run)
 	s.milestone("kubelet started")
 	return nil
 }

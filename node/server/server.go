@@ -61,9 +61,11 @@ type Config struct {
 
 // Server is a server of a cluster.
 type Server struct {
-	cfg   Config
-	log   *slog.Logger
-	group *errgroup.Group // everything that runs as long as the server does
+	cfg Config
+	log *slog.Logger
+	// background keeps something running for as long as the server does: longer than the step that begins it. Its
+	// failure ends the server. Run sets it.
+	background func(name string, run func(context.Context) error)
 
 	ready chan struct{} // closed when kube-apiserver serves
 
@@ -98,7 +100,14 @@ func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
-	s.group = group
+	s.background = func(name string, run func(context.Context) error) {
+		group.Go(func() error {
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
 	group.Go(func() error {
 		err := sequence.Run(ctx, s.steps(), func(name string, took time.Duration, err error) {
 			s.log.Info("step", "step", name, "dur", took.Round(time.Millisecond), "error", err)
@@ -109,16 +118,6 @@ func (s *Server) Run(ctx context.Context) error {
 		return nil
 	})
 	return group.Wait()
-}
-
-// background keeps run going for as long as the server does; its failure ends the server.
-func (s *Server) background(ctx context.Context, name string, run func(context.Context) error) {
-	s.group.Go(func() error {
-		if err := run(ctx); err != nil && ctx.Err() == nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		return nil
-	})
 }
 
 // milestone tells the console how far the start has come.
