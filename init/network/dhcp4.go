@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -24,10 +25,23 @@ const (
 
 // client4 keeps a lease for one link until ctx ends.
 func (r *runner) client4(ctx context.Context, index int, name string) {
+	r.keep4(ctx, index, func(ctx context.Context, current *nclient4.Lease, wait time.Duration) (*nclient4.Lease, error) {
+		return r.ask4(ctx, name, current, wait)
+	})
+}
+
+// keep4 is client4 with its exchanges given, so that hours of it can be tested.
+func (r *runner) keep4(ctx context.Context, index int, ask func(context.Context, *nclient4.Lease, time.Duration) (*nclient4.Lease, error)) {
 	var current *nclient4.Lease
 	var expires time.Time
 	for pause := firstAnswer; ctx.Err() == nil; {
-		next, err := r.ask4(ctx, name, current, pause)
+		next, err := ask(ctx, current, pause)
+		var l *lease
+		if err == nil {
+			if l = lease4(next.ACK); len(l.addrs) == 0 {
+				err = errors.New("the DHCP server gave no usable address")
+			}
+		}
 		if ctx.Err() != nil {
 			return
 		}
@@ -41,11 +55,19 @@ func (r *runner) client4(ctx context.Context, index int, name string) {
 			pause = min(2*pause, maxPause)
 			continue
 		}
-		l := lease4(next.ACK)
 		current, expires, pause = next, next.CreationTime.Add(l.valid), firstAnswer
 		r.send(ctx, report{index: index, family: 4, lease: l})
-		rest(ctx, max(next.ACK.IPAddressRenewalTime(l.valid/2), minRenewal))
+		rest(ctx, renewal(next.ACK.IPAddressRenewalTime(0), l.valid))
 	}
+}
+
+// renewal is when to ask again: at the server's T1, or at half of the lease
+// where it gave none or one that comes after the end (RFC 2131 4.4.5).
+func renewal(t1, valid time.Duration) time.Duration {
+	if t1 <= 0 || t1 >= valid {
+		t1 = valid / 2
+	}
+	return max(t1, minRenewal)
 }
 
 // rest waits, or until ctx ends.
@@ -88,7 +110,10 @@ func (r *runner) ask4(ctx context.Context, name string, current *nclient4.Lease,
 
 // lease4 takes from an answer what a node uses (RFC 2132, RFC 3442).
 func lease4(ack *dhcpv4.DHCPv4) *lease {
-	l := &lease{valid: ack.IPAddressLeaseTime(time.Hour), hostname: ack.HostName()}
+	l := &lease{valid: ack.IPAddressLeaseTime(time.Hour)}
+	if names := domains(ack.HostName()); len(names) > 0 {
+		l.hostname = names[0]
+	}
 	own, ok := netip.AddrFromSlice(ack.YourIPAddr.To4())
 	if !ok || own.IsUnspecified() || own.IsLoopback() || own.IsMulticast() {
 		return l
@@ -132,7 +157,9 @@ func lease4(ack *dhcpv4.DHCPv4) *lease {
 		}
 	}
 	for _, ip := range ack.NTPServers() {
-		l.ntp = append(l.ntp, ip.String())
+		if a, ok := via(ip); ok && !a.IsUnspecified() {
+			l.ntp = append(l.ntp, a.String())
+		}
 	}
 	if search := ack.DomainSearch(); search != nil && len(search.Labels) > 0 {
 		l.search = domains(search.Labels...)

@@ -15,9 +15,16 @@ import (
 // client6 keeps what a DHCPv6 server gives: an address and names where the
 // router says managed, names alone where it says other (RFC 4861 4.2, RFC 8415).
 func (r *runner) client6(ctx context.Context, index int, name string, stateful bool) {
+	r.keep6(ctx, index, func(ctx context.Context, wait time.Duration) (*lease, error) {
+		return ask6(ctx, name, stateful, wait)
+	})
+}
+
+// keep6 is client6 with its exchanges given, so that hours of it can be tested.
+func (r *runner) keep6(ctx context.Context, index int, ask func(context.Context, time.Duration) (*lease, error)) {
 	var expires time.Time
 	for pause := firstAnswer; ctx.Err() == nil; {
-		l, err := ask6(ctx, name, stateful, pause)
+		l, err := ask(ctx, pause)
 		if ctx.Err() != nil {
 			return
 		}
@@ -33,7 +40,7 @@ func (r *runner) client6(ctx context.Context, index int, name string, stateful b
 		}
 		expires, pause = time.Now().Add(l.valid), firstAnswer
 		r.send(ctx, report{index: index, family: 6, lease: l})
-		rest(ctx, max(l.valid/2, minRenewal))
+		rest(ctx, renewal(0, l.valid))
 	}
 }
 
