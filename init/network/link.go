@@ -25,6 +25,7 @@ type link struct {
 	plan    netconfig.Link
 	carrier bool
 	failure string // the last thing that went wrong
+	routed  bool   // has its routes of version 1
 
 	managed, stateful bool // what the router advertisement asks for
 	raDNS             []netip.Addr

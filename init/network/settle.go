@@ -28,10 +28,11 @@ func (r *runner) settle() {
 		}
 		status.Addresses = append(status.Addresses, addrs...)
 		l.tell(&status)
+		if len(addrs) > 0 && !l.routed {
+			l.routed = true // once: the kernel tells of every route, which would end up here again
+			r.routes(l)
+		}
 		if !r.ready {
-			if len(addrs) > 0 {
-				r.routes(l)
-			}
 			reason := l.reason(addrs)
 			ready = ready || reason == ""
 			waiting = append(waiting, l.name+": "+reason)
