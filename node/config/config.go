@@ -110,7 +110,6 @@ type Config struct {
 	EtcdExposeMetrics            bool              // etcd-expose-metrics
 
 	// Images.
-	SystemDefaultRegistry          string // system-default-registry
 	PrivateRegistry                string // private-registry: path of registries.yaml
 	DisableDefaultRegistryEndpoint bool   // disable-default-registry-endpoint
 

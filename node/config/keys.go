@@ -68,7 +68,6 @@ func honoured() []Key {
 		{Name: "control-plane-probe-configuration", Doc: "probe timings, such as etcd-startup-failure-threshold=30", split: true, check: probe, bind: func(c *Config) any { return &c.ControlPlaneProbes }},
 		{Name: "etcd-expose-metrics", Doc: "etcd metrics on the node address too", bind: func(c *Config) any { return &c.EtcdExposeMetrics }},
 
-		{Name: "system-default-registry", Doc: "registry put before the names of system images", check: oneLine, bind: func(c *Config) any { return &c.SystemDefaultRegistry }},
 		{Name: "private-registry", Doc: "path of registries.yaml", check: absolute, bind: func(c *Config) any { return &c.PrivateRegistry }},
 		{Name: "disable-default-registry-endpoint", Doc: "with a mirror set, never fall back to the registry itself", bind: func(c *Config) any { return &c.DisableDefaultRegistryEndpoint }},
 

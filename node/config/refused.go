@@ -48,6 +48,7 @@ func refused() []Key {
 		{Name: "nonroot-devices", Reason: runtime, Neutral: []string{"false"}},
 		{Name: "snapshotter", Reason: runtime, Neutral: []string{"", "overlayfs"}},
 		{Name: "kubelet-path", Reason: runtime, Neutral: []string{""}},
+		{Name: "system-default-registry", Reason: "system images are part of the verified root and never pulled", Neutral: []string{""}},
 		{Name: "airgap-extra-registry", Reason: images, Neutral: []string{""}},
 		{Name: "log", Reason: logging, Neutral: []string{""}},
 		{Name: "alsologtostderr", Reason: logging, Neutral: []string{"false"}},
