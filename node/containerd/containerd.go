@@ -24,8 +24,12 @@ const (
 	NetworkFile = NetworkDir + "/10-flannel.conflist"
 )
 
-// Snapshotter is the name under which node/snapshot's plugin is registered.
-const Snapshotter = "keelson"
+// Snapshotter is the name under which node/snapshot's plugin is registered, and ImagesPlugin that of its other plugin,
+// which tells containerd of the system images.
+const (
+	Snapshotter  = "keelson"
+	ImagesPlugin = "keelson-system-images"
+)
 
 // Params says what differs from node to node.
 type Params struct {
@@ -67,6 +71,7 @@ func Render(p Params) ([]byte, error) {
 		"Imports":     path.Join(p.DataDir, "agent/etc/containerd/config.toml.d/*.toml"),
 		"Level":       level,
 		"Snapshotter": Snapshotter,
+		"Images":      ImagesPlugin,
 		"Sandbox":     p.SandboxImage,
 		"Registries":  RegistryDir(p.DataDir),
 		"NetworkBin":  p.NetworkBin,
@@ -101,10 +106,11 @@ state = {{q .State}}
 imports = [{{q .Imports}}]
 oom_score = -999
 
-# Without these two the daemon is of no use: it must not run on.
+# Without these the daemon is of no use: it must not run on.
 required_plugins = [
   "io.containerd.grpc.v1.cri",
   "io.containerd.snapshotter.v1.{{.Snapshotter}}",
+  "io.containerd.service.v1.{{.Images}}",
 ]
 # What this machine has no use for: other snapshotters probe for file systems and programs that are not here, the
 # restart monitor polls, opt wants a writable /opt, tracing has nowhere to send to.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,6 +24,8 @@ import (
 	"github.com/containerd/plugin"
 	"github.com/containerd/plugin/registry"
 	"github.com/pelletier/go-toml/v2"
+
+	"keelson/node/snapshot"
 )
 
 var update = flag.Bool("update", false, "write golden files anew")
@@ -109,6 +112,33 @@ func TestRender(t *testing.T) {
 				t.Errorf("socket: got %s, want %s", grpc, want)
 			}
 		})
+	}
+}
+
+// What the configuration requires must be what the daemon of the bundle has under these names.
+func TestRequiredPluginsAreOurs(t *testing.T) {
+	if Snapshotter != snapshot.Name || ImagesPlugin != snapshot.ImagesPlugin {
+		t.Errorf("got %s and %s, the plugins are %s and %s", Snapshotter, ImagesPlugin, snapshot.Name, snapshot.ImagesPlugin)
+	}
+	got, err := Render(params())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c struct {
+		Required []string `toml:"required_plugins"`
+		Disabled []string `toml:"disabled_plugins"`
+	}
+	if err := toml.Unmarshal(got, &c); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.keelson", "io.containerd.service.v1.keelson-system-images"}
+	if !slices.Equal(c.Required, want) {
+		t.Errorf("got %q, want %q", c.Required, want)
+	}
+	for _, id := range c.Disabled {
+		if slices.Contains(c.Required, id) {
+			t.Errorf("%s is required and disabled", id)
+		}
 	}
 }
 
