@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"sync"
+	"unicode"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -206,13 +208,23 @@ func (r *runner) send(ctx context.Context, rep report) {
 	}
 }
 
+// oneLine is for the console: no line breaks, no terminal codes.
+func oneLine(s string) string {
+	return strings.Map(func(c rune) rune {
+		if unicode.IsControl(c) {
+			return '?'
+		}
+		return c
+	}, s)
+}
+
 func (r *runner) report(rep report) {
 	l := r.links[rep.index]
 	if l == nil {
 		return
 	}
 	if rep.err != nil {
-		l.failure = rep.err.Error()
+		l.failure = oneLine(rep.err.Error()) // it may hold a server's own words
 		r.cfg.Logger.Warn("network: DHCP", "link", l.name, "family", rep.family, "error", rep.err)
 		return
 	}
