@@ -60,7 +60,7 @@ func (s *Server) sweep() error {
 }
 
 func (s *Server) loadImages(context.Context) (err error) {
-	s.images, err = systemimage.Load(imagesDir)
+	s.images, err = systemimage.Load(s.places.images)
 	return err
 }
 

@@ -62,7 +62,7 @@ func (s *Server) openListener(context.Context) error {
 
 // writeManifests puts the image's add-ons where users put theirs.
 func (s *Server) writeManifests(context.Context) error {
-	rendered, err := manifests.Render(os.DirFS(manifestsDir), s.manifestParams())
+	rendered, err := manifests.Render(os.DirFS(s.places.templates), s.manifestParams())
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ import (
 // started: the kubelet would begin with them, and they would fail and back off until it serves. A supervisor that
 // starts again under running pods leaves them alone.
 func (s *Server) removeStalePods(context.Context) error {
-	if _, err := os.Stat(startedMark); err == nil {
+	if _, err := os.Stat(s.places.started); err == nil {
 		return nil
 	}
 	for _, name := range []string{staticpod.ControllerManager, staticpod.Scheduler, staticpod.CloudController, staticpod.KubeProxy} {
@@ -29,10 +29,10 @@ func (s *Server) removeStalePods(context.Context) error {
 			return err
 		}
 	}
-	if err := os.MkdirAll(filepath.Dir(startedMark), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(s.places.started), 0o755); err != nil {
 		return fmt.Errorf("mark the start: %w", err)
 	}
-	return file.Write(startedMark, nil, 0o600)
+	return file.Write(s.places.started, nil, 0o600)
 }
 
 func (s *Server) removePod(component string) error {
@@ -110,13 +110,10 @@ func (s *Server) podParams() (staticpod.Server, error) {
 		p.AdvertiseAddress = c.AdvertiseAddress.String()
 	}
 	if p.AdmissionConfig == "" {
-		p.AdmissionConfig = admissionFile
+		p.AdmissionConfig = s.places.admission
 	}
 	return p, nil
 }
-
-// admissionFile is RKE2's pod security configuration, written anew at each start.
-const admissionFile = "/etc/rancher/rke2/rke2-pss.yaml"
 
 // proxyEnvironment lists the supervisor's own proxy settings, which RKE2 hands to every control plane pod.
 func (s *Server) proxyEnvironment() []string {
@@ -158,12 +155,12 @@ func (s *Server) writeEtcd(context.Context) error {
 
 // writeAPIServer writes kube-apiserver's own files and then its pod.
 func (s *Server) writeAPIServer(context.Context) error {
-	if err := os.MkdirAll(filepath.Dir(admissionFile), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(s.places.admission), 0o755); err != nil {
 		return fmt.Errorf("make folder of admission configuration: %w", err)
 	}
 	for _, f := range []file.File{
 		{Path: s.server("etc", "authentication-config.yaml"), Data: apiserver.Authentication(), Mode: 0o600},
-		{Path: admissionFile, Data: apiserver.Admission(), Mode: 0o600},
+		{Path: s.places.admission, Data: apiserver.Admission(), Mode: 0o600},
 		{Path: s.server("etc", "cloud-config.yaml"), Data: apiserver.CloudConfig(), Mode: 0o600},
 	} {
 		if _, err := file.Ensure(f.Path, f.Data, f.Mode); err != nil {

@@ -31,17 +31,31 @@ import (
 	"keelson/node/token"
 )
 
-// Places of the machine that are not settings.
+// Programs of the machine.
 const (
-	imagesDir      = systemimage.DefaultDir
-	manifestsDir   = "/usr/lib/keelson/manifests"
 	networkPlugins = "/usr/lib/keelson/cni/bin"
 	runcPath       = "/usr/bin/runc"
 	containerdPath = "/usr/bin/containerd"
 	kubeletPath    = "/usr/bin/kubelet"
-	// startedMark is on a file system in memory: it is there if and only if node has run since the machine started.
-	startedMark = "/run/keelson/node-started"
 )
+
+// places are folders and files that are not settings. Only tests have others than these.
+type places struct {
+	images    string // the system images' layout
+	templates string // the image's add-ons
+	// started is on a file system in memory: it is there if and only if node has run since the machine started.
+	started   string
+	admission string // RKE2's pod security configuration, written anew at each start
+}
+
+func defaultPlaces() places {
+	return places{
+		images:    systemimage.DefaultDir,
+		templates: "/usr/lib/keelson/manifests",
+		started:   "/run/keelson/node-started",
+		admission: "/etc/rancher/rke2/rke2-pss.yaml",
+	}
+}
 
 // Addresses on this machine. RKE2's load balancer of the supervisor has the gate's port on machines without a server
 // of their own (spec: lb-server-port); on a server it is free.
@@ -61,8 +75,9 @@ type Config struct {
 
 // Server is a server of a cluster.
 type Server struct {
-	cfg Config
-	log *slog.Logger
+	cfg    Config
+	places places
+	log    *slog.Logger
 	// background keeps something running for as long as the server does: longer than the step that begins it. Its
 	// failure ends the server. Run sets it.
 	background func(name string, run func(context.Context) error)
@@ -92,13 +107,17 @@ func New(cfg Config) (*Server, error) {
 	if err := sequence.Check(new(Server).steps()); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
-	return &Server{cfg: cfg, log: cfg.Log, ready: make(chan struct{})}, nil
+	return &Server{cfg: cfg, places: defaultPlaces(), log: cfg.Log, ready: make(chan struct{})}, nil
 }
 
 // Run starts the server and keeps it running until ctx is done or a part that cannot be restarted fails.
 func (s *Server) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	return s.run(ctx, s.steps(), func() { s.log.Info("started") })
+}
+
+// run goes through the steps, calls started (which may be nil) after the last, and stays until all that they have
+// begun has ended.
+func (s *Server) run(ctx context.Context, steps []sequence.Step, started func()) error {
 	group, ctx := errgroup.WithContext(ctx)
 	s.background = func(name string, run func(context.Context) error) {
 		group.Go(func() error {
@@ -109,11 +128,14 @@ func (s *Server) Run(ctx context.Context) error {
 		})
 	}
 	group.Go(func() error {
-		err := sequence.Run(ctx, s.steps(), func(name string, took time.Duration, err error) {
+		err := sequence.Run(ctx, steps, func(name string, took time.Duration, err error) {
 			s.log.Info("step", "step", name, "dur", took.Round(time.Millisecond), "error", err)
 		})
 		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("start: %w", err)
+		}
+		if err == nil && started != nil {
+			started()
 		}
 		return nil
 	})

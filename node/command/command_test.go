@@ -1,0 +1,55 @@
+package command
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestVerbs(t *testing.T) {
+	broken := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(broken, []byte("node-name: a\nno-such-key: 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name           string
+		args           []string
+		status         int
+		stdout, stderr string // parts
+	}{
+		{"nothing", nil, 2, "", "usage: node <verb>"},
+		{"help", []string{"help"}, 0, "server [--config FILE]", ""},
+		{"version", []string{"version"}, 0, "node v1\n", ""},
+		{"unknown verb", []string{"dance"}, 2, "", `unknown verb "dance"`},
+		{"agent", []string{"agent"}, 1, "", "joining a cluster is not in this version"},
+		{"unknown flag", []string{"server", "--colour"}, 1, "", "-colour"},
+		{"broken settings", []string{"server", "--config", broken}, 1, "", broken},
+		{"broken settings name the key", []string{"server", "--config", broken}, 1, "", "no-such-key"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			if got := Main(c.args, "v1", &stdout, &stderr); got != c.status {
+				t.Errorf("status: got %d, want %d (%s)", got, c.status, stderr.String())
+			}
+			if !strings.Contains(stdout.String(), c.stdout) {
+				t.Errorf("stdout: got %q, want %q in it", stdout.String(), c.stdout)
+			}
+			if !strings.Contains(stderr.String(), c.stderr) {
+				t.Errorf("stderr: got %q, want %q in it", stderr.String(), c.stderr)
+			}
+		})
+	}
+}
+
+func TestToolDefaultsLeadToThisMachine(t *testing.T) {
+	for _, d := range toolDefaults() {
+		if d.key == "" || d.value == "" {
+			t.Errorf("%+v: both parts are needed", d)
+		}
+	}
+	if err := tool("no-such-tool", nil); err == nil || !strings.Contains(err.Error(), "/usr/bin/no-such-tool") {
+		t.Errorf("got %v, want an error that names the program", err)
+	}
+}
