@@ -49,7 +49,7 @@ func unknown(name string, keys []Key) string {
 
 // refuse judges an entry of a key that cannot be honoured: it passes where it asks for what happens anyway.
 func (k Key) refuse(e entry) Problems {
-	if !slices.ContainsFunc(e.values, func(v value) bool { return !slices.Contains(k.Neutral, v.text) }) {
+	if !slices.ContainsFunc(e.values, func(v value) bool { return !slices.Contains(k.Neutral, plain(v.text)) }) {
 		return nil
 	}
 	do := "remove it"
@@ -59,6 +59,14 @@ func (k Key) refuse(e entry) Problems {
 		}
 	}
 	return Problems{{File: e.at.file, Line: e.at.line, Key: e.key, Message: "is not supported: " + k.Reason + "; " + do}}
+}
+
+// plain gives a truth value that is written in another way, such as False, its usual form.
+func plain(text string) string {
+	if b, err := strconv.ParseBool(text); err == nil && len(text) > 1 { // 0 and 1 are numbers to some keys
+		return strconv.FormatBool(b)
+	}
+	return text
 }
 
 // decode puts one entry into the field of its key.
@@ -135,7 +143,9 @@ func clearList(field any) {
 func set(field any, v value) error {
 	switch f := field.(type) {
 	case *string:
-		*f = v.text
+		if v.text != "" { // an empty text asks for the default, as in RKE2
+			*f = v.text
+		}
 	case *Secret:
 		*f = Secret(v.text)
 	case *bool:
