@@ -21,6 +21,17 @@ func says(t *testing.T, m *machine.Machine, from console.Mark, pattern string) c
 	return line
 }
 
+// inOrder checks the end of a boot: everything that was to be stopped did stop
+// before the one deadline of the shutdown.
+func inOrder(t *testing.T, m *machine.Machine, from console.Mark) {
+	t.Helper()
+	for _, l := range m.Console().Since(from) {
+		if strings.Contains(l.Text, "not done in time") {
+			t.Errorf("the shutdown was not in order: %s", l.Text)
+		}
+	}
+}
+
 // verityOf reads the root's verity out of a kernel command line.
 func verityOf(t *testing.T, cmdline string) layout.Verity {
 	t.Helper()

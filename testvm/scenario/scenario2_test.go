@@ -15,4 +15,5 @@ func TestScenario2FirstBootBIOS(t *testing.T) {
 	if err := m.Shutdown(within(t, shutdownLimit)); err != nil {
 		t.Fatal(err)
 	}
+	inOrder(t, m, m.Mark())
 }

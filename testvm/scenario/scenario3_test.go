@@ -39,6 +39,7 @@ func TestScenario3Reboot(t *testing.T) {
 	if reason, err := s.Ended(ctx); err != nil || reason != "guest-reset" {
 		t.Fatalf("Ctrl-Alt-Del: the machine ended by %q, %v, want guest-reset", reason, err)
 	}
+	inOrder(t, s.Machine, s.Mark())
 	start(t, s.Machine)
 	if _, err := s.Booted(within(t, bootLimit)); err != nil {
 		t.Fatal(err)
