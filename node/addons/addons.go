@@ -135,6 +135,9 @@ func (c *Controller) pass(ctx context.Context) bool {
 		c.cfg.Log.Error("list manifests", "error", err)
 		return false
 	}
+	// A file that comes back is applied anew, though it has the content that it had.
+	present := slices.Collect(maps.Values(files))
+	maps.DeleteFunc(c.done, func(file string, _ [sha256.Size]byte) bool { return !slices.Contains(present, file) })
 	whole := true
 	for _, addon := range slices.Sorted(maps.Keys(files)) {
 		if ctx.Err() != nil {

@@ -32,7 +32,9 @@ func load(content []byte) ([]document, error) {
 		fail := func(err error) {
 			problems = append(problems, fmt.Errorf("document %d (line %d): %w", i+1, part.line, err))
 		}
-		asJSON, err := yaml.YAMLToJSONStrict(part.text)
+		// The parser counts lines from the first that it sees: with those before, its message names the file's line.
+		before := bytes.Repeat([]byte("\n"), part.line-1)
+		asJSON, err := yaml.YAMLToJSONStrict(append(before, part.text...))
 		if err != nil {
 			fail(err)
 			continue
