@@ -149,8 +149,11 @@ func imageName(image *runtimeapi.ImageSpec) string {
 func short(id string) string { return id[:min(len(id), 13)] }
 
 func title(word string) string {
-	if word == "" {
+	switch word {
+	case "":
 		return ""
+	case "NOTREADY":
+		return "NotReady"
 	}
 	return word[:1] + strings.ToLower(word[1:])
 }
