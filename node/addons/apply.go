@@ -222,7 +222,8 @@ func mark(object metav1.Object, addon string) {
 	object.SetAnnotations(annotations)
 }
 
+// ownerHash is wrangler's objectSetHash: SHA-1 over the owner's set ID (k3s has none), kind, name and namespace.
 func ownerHash(addon string) string {
-	sum := sha1.Sum([]byte(ownerGVK + "/" + metav1.NamespaceSystem + "/" + addon))
+	sum := sha1.Sum([]byte(ownerGVK + addon + metav1.NamespaceSystem))
 	return hex.EncodeToString(sum[:])
 }
