@@ -36,14 +36,18 @@ func Wait(ctx context.Context, cfg Config) error {
 	defer client.CloseIdleConnections()
 	tick := time.NewTicker(askEvery)
 	defer tick.Stop()
+	var last error // what the server lacked when it was asked last
 	for {
 		err := ask(ctx, client, cfg.URL+"/readyz")
 		if err == nil {
 			return nil
 		}
+		if last == nil || ctx.Err() == nil {
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: %w", cfg.URL, errors.Join(context.Cause(ctx), err))
+			return fmt.Errorf("wait for %s: %w", cfg.URL, errors.Join(context.Cause(ctx), last))
 		case <-tick.C:
 		}
 	}
