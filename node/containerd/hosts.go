@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // managedHeader marks the files that are ours to remove.
@@ -146,8 +147,8 @@ func ApplyHosts(dir string, hosts map[string][]byte, write func(file string, con
 		file := filepath.Join(dir, entry.Name(), "hosts.toml")
 		content, err := os.ReadFile(file)
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			continue
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+			continue // a folder without one, or a file of somebody else
 		case err != nil:
 			return fmt.Errorf("read registry: %w", err)
 		case !strings.HasPrefix(string(content), managedHeader):

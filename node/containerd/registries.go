@@ -205,7 +205,7 @@ func parseRewrite(pattern, replacement string) (prefix string, err error) {
 	}
 	for _, group := range []string{"/$1", "/${1}"} {
 		if prefix, ok := strings.CutSuffix(replacement, group); ok {
-			if prefix = strings.Trim(prefix, "/"); prefix != "" && !strings.ContainsAny(prefix, "$?#% ") && path.Clean(prefix) == prefix {
+			if prefix = strings.Trim(prefix, "/"); prefix != "" && !strings.ContainsAny(prefix, "$?#% ") && path.Clean("/"+prefix) == "/"+prefix {
 				return prefix, nil
 			}
 		}
