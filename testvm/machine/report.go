@@ -84,12 +84,15 @@ func (m *Machine) reportCluster(ctx context.Context, dir string) error {
 	return errors.Join(errs...)
 }
 
-// logFolders are where a machine keeps what it has to tell, below STATE.
-func logFolders() []string {
-	return []string{"/log", "/lib/keelson", "/lib/rancher/rke2/agent/logs", "/lib/rancher/rke2/agent/containerd"}
+// logPaths are what a machine has to tell, below STATE: folders and a file.
+func logPaths() []string {
+	return []string{
+		"/log", "/lib/keelson/timeline.json", "/lib/keelson/timeline", "/lib/rancher/rke2/agent/logs",
+		"/lib/rancher/rke2/agent/containerd/containerd.log",
+	}
 }
 
-// reportLogs reads the log folders of the STATE partition with debugfs, which
+// reportLogs reads the logs of the STATE partition with debugfs, which
 // needs no mount and no root.
 func (m *Machine) reportLogs(ctx context.Context, dir string) error {
 	raw := m.path("flat.raw")
@@ -105,13 +108,13 @@ func (m *Machine) reportLogs(ctx context.Context, dir string) error {
 	// Replays the journal; its status says whether there was something to do.
 	_ = exec.CommandContext(ctx, "e2fsck", "-fy", state).Run()
 	guest := filepath.Join(dir, "guest")
-	for _, folder := range logFolders() {
-		to := filepath.Join(guest, filepath.Dir(folder))
+	for _, path := range logPaths() {
+		to := filepath.Join(guest, filepath.Dir(path))
 		if err := os.MkdirAll(to, 0o755); err != nil {
 			return err
 		}
-		// A folder that is absent is debugfs' own message, not an error.
-		if out, err := exec.CommandContext(ctx, "debugfs", "-R", fmt.Sprintf("rdump %s %q", folder, to), state).CombinedOutput(); err != nil {
+		// What is absent is debugfs' own message, not an error.
+		if out, err := exec.CommandContext(ctx, "debugfs", "-R", fmt.Sprintf("rdump %s %q", path, to), state).CombinedOutput(); err != nil {
 			return fmt.Errorf("read logs of the disk: debugfs: %w: %s", err, out)
 		}
 	}

@@ -31,7 +31,7 @@ func verbs() []verb {
 		{"echo", "echo WORD...: print the words", 0, echo},
 		{"hold", "hold: stay until ended", 0, hold},
 		{"pids", "pids NAME: print the processes of that program", 1, pids},
-		{"kill", "kill NAME: kill a program of the node, wait until another of that name runs", 1, kill},
+		{"kill", "kill NAME: kill a program of the node, wait until another of that name is there to stay", 1, kill},
 		{"zombies", "zombies: print dead children that nobody waited for", 0, zombies},
 		{"memory", "memory: print the node's memory, and PID 1's", 0, memory},
 		{"cat", "cat FILE...: print files, below /proc/1/root for the node's", 1, cat},

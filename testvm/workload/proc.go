@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -98,50 +99,53 @@ func pids(_ context.Context, args []string) error {
 // look again for a successor this often; /proc has no events for a newcomer.
 const glance = 50 * time.Millisecond
 
+// stays is how long a successor must have lived to count. It is also the time
+// that a new containerd has to find this pod again: one that ends before that
+// is not known to have ended well.
+const stays = 30 * time.Second
+
 // kill ends the program with SIGKILL and stays until all of its processes are
-// gone and another of the same name runs.
+// gone and others of the same name have come to stay.
 func kill(ctx context.Context, args []string) error {
-	victims, err := named(procRoot, args[0])
+	return killed(ctx, args[0], stays)
+}
+
+func killed(ctx context.Context, name string, stays time.Duration) error {
+	victims, err := named(procRoot, name)
 	if err != nil {
 		return err
 	}
 	if len(victims) == 0 {
-		return fmt.Errorf("kill %s: no such process", args[0])
+		return fmt.Errorf("kill %s: no such process", name)
 	}
 	began := time.Now()
-	old := map[int]bool{}
 	for _, pid := range victims {
-		old[pid] = true
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			return fmt.Errorf("kill %s (%d): %w", args[0], pid, err)
+			return fmt.Errorf("kill %s (%d): %w", name, pid, err)
 		}
 	}
-	fmt.Printf("killed %s %v\n", args[0], victims)
-	for tick := time.NewTicker(glance); ; {
-		now, err := named(procRoot, args[0])
+	fmt.Printf("killed %s %v\n", name, victims)
+	tick := time.NewTicker(glance)
+	defer tick.Stop()
+	successors, since := []int(nil), began
+	for {
+		now, err := named(procRoot, name)
 		if err != nil {
 			return err
 		}
-		if len(now) > 0 && !anyOf(now, old) {
-			fmt.Printf("%s is back as %v after %.1f s\n", args[0], now, time.Since(began).Seconds())
-			tick.Stop()
+		if !slices.Equal(now, successors) {
+			successors, since = now, time.Now()
+		}
+		if len(now) > 0 && !slices.ContainsFunc(now, func(pid int) bool { return slices.Contains(victims, pid) }) && time.Since(since) >= stays {
+			fmt.Printf("%s is back as %v after %.1f s\n", name, now, since.Sub(began).Seconds())
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("kill %s: it did not come back: %w", args[0], ctx.Err())
+			return fmt.Errorf("kill %s: it did not come back: %w", name, ctx.Err())
 		case <-tick.C:
 		}
 	}
-}
-
-func anyOf(pids []int, set map[int]bool) bool {
-	for _, pid := range pids {
-		if set[pid] {
-			return true
-		}
-	}
-	return false
 }
 
 // zombies prints every dead process that was there twice, two seconds apart:

@@ -139,7 +139,7 @@ func TestKillWaitsForASuccessor(t *testing.T) {
 			second.Wait()
 		}
 	}()
-	if err := kill(ctx, []string{"keelson-victim"}); err != nil {
+	if err := killed(ctx, "keelson-victim", 0); err != nil {
 		t.Error(err)
 	}
 }
