@@ -67,7 +67,6 @@ type Config struct {
 	AgentToken Secret // agent-token, or the content of agent-token-file; empty: the server token serves agents too
 
 	// Listeners.
-	BindAddress      netip.Addr // bind-address; zero: all addresses
 	AdvertiseAddress netip.Addr // advertise-address; Resolve: first external or node address
 	TLSSAN           []string   // tls-san
 

@@ -32,7 +32,6 @@ func honoured() []Key {
 		{Name: "debug", Doc: "debug messages in node's log", bind: func(c *Config) any { return &c.Debug }},
 		{Name: "data-dir", Doc: "folder of all state", check: absolute, bind: func(c *Config) any { return &c.DataDir }},
 
-		{Name: "bind-address", Doc: "address that the supervisor and kube-apiserver listen on", bind: func(c *Config) any { return &c.BindAddress }},
 		{Name: "advertise-address", Doc: "address that kube-apiserver tells the cluster", bind: func(c *Config) any { return &c.AdvertiseAddress }},
 		{Name: "tls-san", Doc: "more names and addresses in the serving certificates", split: true, check: san, bind: func(c *Config) any { return &c.TLSSAN }},
 

@@ -20,6 +20,7 @@ func refused() []Key {
 		{Name: "server", Reason: joining, Neutral: []string{""}},
 		{Name: "cluster-reset", Reason: reset, Neutral: []string{"false"}},
 		{Name: "cluster-reset-restore-path", Reason: reset, Neutral: []string{""}},
+		{Name: "bind-address", Reason: "the node's own clients and probes reach kube-apiserver on loopback, so it listens on every address", Neutral: []string{"", "0.0.0.0"}},
 		{Name: "tls-san-security", Reason: "serving certificates carry configured names only, which is the safe setting", Neutral: []string{"true"}},
 		{Name: "egress-selector-mode", Reason: tunnel, Neutral: []string{"disabled"}},
 		{Name: "servicelb-namespace", Reason: "the service load balancer comes in a later version", Neutral: []string{"kube-system"}},

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -27,12 +26,8 @@ func (s *Server) startListener(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read client CA: %w", err)
 	}
-	address := supervisorapi.DefaultAddress
-	if s.settings.BindAddress.IsValid() {
-		address = net.JoinHostPort(s.settings.BindAddress.String(), "9345")
-	}
 	s.api, err = supervisorapi.New(supervisorapi.Config{
-		Address: address, Certificate: serving.Certificate, ClientCA: clientCA, Log: s.log,
+		Certificate: serving.Certificate, ClientCA: clientCA, Log: s.log,
 	})
 	if err != nil {
 		return err

@@ -103,9 +103,6 @@ func (s *Server) podParams() (staticpod.Server, error) {
 		ProxyEnv: s.proxyEnvironment(),
 		Files:    os.DirFS("/"),
 	}
-	if c.BindAddress.IsValid() {
-		p.BindAddress = c.BindAddress.String()
-	}
 	if c.AdvertiseAddress.IsValid() {
 		p.AdvertiseAddress = c.AdvertiseAddress.String()
 	}

@@ -58,7 +58,7 @@ func (s Server) apiServer() (definition, error) {
 		"service-cluster-ip-range":         s.ServiceCIDR,
 		"service-node-port-range":          s.NodePortRange,
 		"secure-port":                      "6443",
-		"bind-address":                     orElse(s.BindAddress, "0.0.0.0"),
+		"bind-address":                     "0.0.0.0",
 		// RKE2 has an egress selector beside it; ours comes with the agents' tunnel.
 		"enable-aggregator-routing":          "true",
 		"tls-cert-file":                      s.tls("serving-kube-apiserver.crt"),
@@ -239,11 +239,4 @@ func set(args map[string]string, name, value string) {
 	if value != "" {
 		args[name] = value
 	}
-}
-
-func orElse(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
 }

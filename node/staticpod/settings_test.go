@@ -66,7 +66,6 @@ func TestSettingsReachTheirFlags(t *testing.T) {
 		want            string // "-": the flag is not given
 	}{
 		{"all addresses by default", func(*Server) {}, APIServer, "bind-address", "0.0.0.0"},
-		{"bind address", func(s *Server) { s.BindAddress = "192.0.2.1" }, APIServer, "bind-address", "192.0.2.1"},
 		{"no advertised address", func(*Server) {}, APIServer, "advertise-address", "-"},
 		{"advertised address", func(s *Server) { s.AdvertiseAddress = "192.0.2.2" }, APIServer, "advertise-address", "192.0.2.2"},
 		{"node ports", func(s *Server) { s.NodePortRange = "1-2" }, APIServer, "service-node-port-range", "1-2"},

@@ -37,7 +37,6 @@ type Server struct {
 	ServiceCIDR      string
 	NodePortRange    string
 	ClusterDomain    string
-	BindAddress      string // of kube-apiserver; "" means 0.0.0.0
 	AdvertiseAddress string // of kube-apiserver; "" leaves it to kube-apiserver
 
 	AuthenticationConfig string // file that lets anonymous requests read /livez and /readyz, and nothing else
