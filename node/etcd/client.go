@@ -61,6 +61,7 @@ type API interface {
 	AlarmList(ctx context.Context) (*clientv3.AlarmResponse, error)
 	AlarmDisarm(ctx context.Context, m *clientv3.AlarmMember) (*clientv3.AlarmResponse, error)
 	MemberList(ctx context.Context, opts ...clientv3.OpOption) (*clientv3.MemberListResponse, error)
+	MemberUpdate(ctx context.Context, id uint64, peerURLs []string) (*clientv3.MemberUpdateResponse, error)
 }
 
 // Why a member does not serve yet, or will not without help.
@@ -136,10 +137,35 @@ func Ready(ctx context.Context, api API, endpoint, name, peerURL string) error {
 		if err == nil || errors.Is(err, ErrAlarm) {
 			return err
 		}
+		if errors.Is(err, ErrNotOurs) {
+			if moved, e := readdress(ctx, api, name, peerURL); moved {
+				continue
+			} else if e != nil {
+				err = e
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("await etcd: %w", errors.Join(context.Cause(ctx), err))
 		case <-tick.C:
 		}
 	}
+}
+
+// readdress tells a member that is alone its own new address, and whether it did: a machine may come up with another
+// lease. With other members the old address is what they know it by, and only they can change it.
+func readdress(ctx context.Context, api API, name, peerURL string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	members, err := api.MemberList(ctx)
+	if err != nil {
+		return false, fmt.Errorf("list etcd members: %w", err)
+	}
+	if len(members.Members) != 1 || members.Members[0].Name != name {
+		return false, nil
+	}
+	if _, err := api.MemberUpdate(ctx, members.Members[0].ID, []string{peerURL}); err != nil {
+		return false, fmt.Errorf("give etcd member %s its new address %s: %w", name, peerURL, err)
+	}
+	return true, nil
 }

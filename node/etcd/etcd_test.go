@@ -196,6 +196,15 @@ func (m *member) MemberList(context.Context, ...clientv3.OpOption) (*clientv3.Me
 	return (*clientv3.MemberListResponse)(&etcdserverpb.MemberListResponse{Members: m.members}), nil
 }
 
+func (m *member) MemberUpdate(_ context.Context, id uint64, urls []string) (*clientv3.MemberUpdateResponse, error) {
+	for _, one := range m.members {
+		if one.ID == id {
+			one.PeerURLs = urls
+		}
+	}
+	return &clientv3.MemberUpdateResponse{}, nil
+}
+
 func healthy() *member {
 	return &member{
 		status:  (*clientv3.StatusResponse)(&etcdserverpb.StatusResponse{Header: &etcdserverpb.ResponseHeader{MemberId: 7}, Leader: 7}),
@@ -259,6 +268,23 @@ func TestReady(t *testing.T) {
 	cancel()
 	if err := Ready(ctx, m, "", "a", ""); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("stopped: got %v, want the last reason in it", err)
+	}
+}
+
+// A machine that is alone and comes up with another address goes on; one of several must not rename itself.
+func TestReadyAfterAnotherAddress(t *testing.T) {
+	const moved = "https://10.0.0.9:2380"
+	m := healthy()
+	if err := Ready(t.Context(), m, "", "a", moved); err != nil || m.members[0].PeerURLs[0] != moved {
+		t.Errorf("alone: got %v and %v, want the member at its new address", err, m.members[0].PeerURLs)
+	}
+
+	m = healthy()
+	m.members = append(m.members, &etcdserverpb.Member{ID: 8, Name: "b", PeerURLs: []string{"https://10.0.0.3:2380"}})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Ready(ctx, m, "", "a", moved); !errors.Is(err, ErrNotOurs) || m.members[0].PeerURLs[0] == moved {
+		t.Errorf("of two: got %v and %v, want ErrNotOurs and the old address", err, m.members[0].PeerURLs)
 	}
 }
 
