@@ -118,7 +118,7 @@ func parseArgument(arg string) (key string, value any, err error) {
 		}
 		return "", nil, fmt.Errorf("etcd-arg %q: etcd has no such setting; %s", key, hint)
 	}
-	if key == "auto-compaction-retention" { // "1" and "1h" are texts to etcd
+	if slices.Contains(textKeys(), key) {
 		return key, text, nil
 	}
 	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
@@ -145,6 +145,16 @@ func parseArgument(arg string) (key string, value any, err error) {
 		return key, b, nil
 	}
 	return key, text, nil
+}
+
+// textKeys are texts to etcd whatever they look like: it refuses its whole file for a number in their place.
+func textKeys() []string {
+	return strings.Fields(`name data-dir wal-dir backend-bbolt-freelist-type tls-min-version tls-max-version
+initial-cluster-state discovery-srv discovery-srv-name initial-cluster initial-cluster-token auto-compaction-mode
+auto-compaction-retention auth-token metrics listen-metrics-urls distributed-tracing-address
+distributed-tracing-service-name distributed-tracing-instance-id logger log-level log-format
+log-rotation-config-json v2-deprecation listen-peer-urls listen-client-urls listen-client-http-urls
+initial-advertise-peer-urls advertise-client-urls cors host-whitelist feature-gates`)
 }
 
 // keys are the settings of etcd's configuration file that are single values or lists (go.etcd.io/etcd/server/v3/embed,
