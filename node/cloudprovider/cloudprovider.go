@@ -67,7 +67,7 @@ func (Provider) InstanceShutdown(context.Context, *v1.Node) (bool, error) { retu
 
 // InstanceMetadata reads the node's annotations.
 func (Provider) InstanceMetadata(_ context.Context, node *v1.Node) (*cloudprovider.InstanceMetadata, error) {
-	if node.Annotations[InternalIPAnnotation] == "" {
+	if strings.Trim(node.Annotations[InternalIPAnnotation], ", ") == "" {
 		// The controller asks again when the node changes.
 		return nil, fmt.Errorf("read addresses of node %s: annotation %s is not set yet", node.Name, InternalIPAnnotation)
 	}

@@ -25,6 +25,15 @@ func TestInstanceMetadata(t *testing.T) {
 	}{
 		{"not yet annotated", nil, nil, "rke2.io/internal-ip is not set yet"},
 		{"only a host name", map[string]string{"rke2.io/hostname": "cp-1"}, nil, "rke2.io/internal-ip is not set yet"},
+		{"annotated with nothing", map[string]string{"rke2.io/internal-ip": " , "}, nil, "read addresses of node cp-1: annotation rke2.io/internal-ip is not set yet"},
+		{"only an outer address", map[string]string{"rke2.io/external-ip": "203.0.113.7"}, nil, "rke2.io/internal-ip is not set yet"},
+		{"RKE2's order, not that of the annotations", map[string]string{"rke2.io/hostname": "cp-1", "rke2.io/external-dns": "c.d", "rke2.io/internal-ip": "10.0.2.15", "rke2.io/external-ip": "203.0.113.7"},
+			[]v1.NodeAddress{{Type: "InternalIP", Address: "10.0.2.15"}, {Type: "ExternalIP", Address: "203.0.113.7"},
+				{Type: "ExternalDNS", Address: "c.d"}, {Type: "Hostname", Address: "cp-1"}}, ""},
+		{"blanks and empty parts", map[string]string{"rke2.io/internal-ip": ",10.0.2.15 ,, fd00::15,", "rke2.io/external-ip": ","},
+			[]v1.NodeAddress{{Type: "InternalIP", Address: "10.0.2.15"}, {Type: "InternalIP", Address: "fd00::15"}}, ""},
+		{"annotations of others", map[string]string{"rke2.io/internal-ip": "10.0.2.15", "k3s.io/external-ip": "203.0.113.7"},
+			[]v1.NodeAddress{{Type: "InternalIP", Address: "10.0.2.15"}}, ""},
 		{"usual", map[string]string{"rke2.io/internal-ip": "10.0.2.15", "rke2.io/hostname": "cp-1"},
 			[]v1.NodeAddress{{Type: "InternalIP", Address: "10.0.2.15"}, {Type: "Hostname", Address: "cp-1"}}, ""},
 		{"two families and an outer address",
@@ -97,5 +106,18 @@ func TestCommandTakesRKE2Arguments(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestCommandRefuses what only another program's flags would be.
+func TestCommandRefuses(t *testing.T) {
+	for _, flag := range []string{"--no-such-flag", "--node-status-update-frequency=soon", "--allocate-node-cidrs=perhaps"} {
+		command, err := Command()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := command.ParseFlags([]string{flag}); err == nil {
+			t.Errorf("%s: passed", flag)
+		}
 	}
 }
