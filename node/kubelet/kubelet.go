@@ -123,8 +123,15 @@ func (p Params) userFiles(dir string) (extra []string, files []File, err error) 
 			extra = append(extra, arg)
 		}
 	}
-	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
-	return extra, files, nil
+	// Stable, and the last of a path alone: as with any flag, the later of two wins.
+	slices.SortStableFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	var last []File
+	for i, f := range files {
+		if i+1 == len(files) || files[i+1].Path != f.Path {
+			last = append(last, f)
+		}
+	}
+	return extra, last, nil
 }
 
 func (p Params) read(file string) ([]byte, error) {
