@@ -39,6 +39,7 @@ const (
 type Boot struct {
 	Ready    float64            `json:"ready_s"`    // QEMU's start to Node Ready, seen by a watch
 	Console  float64            `json:"console_s"`  // the same, seen on the console
+	CPU      float64            `json:"cpu_s"`      // processor time of QEMU until Ready
 	Complete float64            `json:"complete_s"` // kernel's start to PID 1's last own step
 	Timeline map[string]float64 `json:"timeline_s"` // QEMU's start to each line of the boot
 	UsedMiB  float64            `json:"used_mib,omitempty"`
@@ -53,6 +54,7 @@ type Result struct {
 	CPUs     int       `json:"cpus"`
 	MiB      int       `json:"memory_mib"`
 	Floor    []float64 `json:"floor_s"`
+	FloorCPU []float64 `json:"floor_cpu_s"`
 	Boots    []Boot    `json:"boots"`
 	RawMB    float64   `json:"raw_mb"`
 	ZstdMB   float64   `json:"zstd_mb,omitempty"`
@@ -83,11 +85,11 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	}
 	defer node.close()
 	for run := range c.Runs {
-		took, err := floor.measure(ctx)
+		took, cpu, err := floor.measure(ctx)
 		if err != nil {
 			return nil, err
 		}
-		r.Floor = append(r.Floor, took.Seconds())
+		r.Floor, r.FloorCPU = append(r.Floor, took.Seconds()), append(r.FloorCPU, cpu.Seconds())
 		fmt.Fprintf(c.Log, "run %d of %d: floor %.1f s\n", run+1, c.Runs, took.Seconds())
 		boot, err := node.measure(ctx)
 		if err != nil {
@@ -119,9 +121,10 @@ func (r *Result) numbers() []Number {
 		}
 		return all
 	}
-	var ratios []float64
+	var ratios, work []float64
 	for i, b := range r.Boots {
 		ratios = append(ratios, b.Ready/r.Floor[i])
+		work = append(work, b.CPU/r.FloorCPU[i])
 	}
 	lines := []struct {
 		name, unit string
@@ -131,6 +134,7 @@ func (r *Result) numbers() []Number {
 		{"floor: etcd and kube-apiserver to /readyz", "s", r.Floor, 0},
 		{"power-on to Node Ready, first boot", "s", of(func(b Boot) float64 { return b.Ready }), 0},
 		{"boot ratio: Node Ready over floor", "", ratios, 2.0},
+		{"the same ratio in processor time of QEMU", "", work, 0},
 		{"kernel start to PID 1's last own step", "s", of(func(b Boot) float64 { return b.Complete }), 4},
 		{"memory in use after Ready", "MiB", of(func(b Boot) float64 { return b.UsedMiB }), 1.2 * 1024},
 		{"PID 1 resident", "MiB", of(func(b Boot) float64 { return b.PID1MiB }), 30},

@@ -82,12 +82,12 @@ func floorTree(program, bundle string) (*tree.Tree, error) {
 }
 
 // measure boots it once: from QEMU's start to /readyz 200 seen on the console.
-func (f *floor) measure(ctx context.Context) (time.Duration, error) {
+func (f *floor) measure(ctx context.Context) (took, cpu time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, floorLimit)
 	defer cancel()
 	log, err := os.Create(f.log)
 	if err != nil {
-		return 0, fmt.Errorf("measure floor: %w", err)
+		return 0, 0, fmt.Errorf("measure floor: %w", err)
 	}
 	defer log.Close()
 	proc, err := qemu.Start(ctx, qemu.Config{
@@ -95,7 +95,7 @@ func (f *floor) measure(ctx context.Context) (time.Duration, error) {
 		Kernel: filepath.Join(f.config.Built, "vmlinuz"), Initrd: f.initrd, Cmdline: f.cmdline,
 	}, nil)
 	if err != nil {
-		return 0, fmt.Errorf("measure floor: %w", err)
+		return 0, 0, fmt.Errorf("measure floor: %w", err)
 	}
 	defer func() { proc.Kill(); <-proc.Done() }()
 	con := console.New(log)
@@ -103,7 +103,10 @@ func (f *floor) measure(ctx context.Context) (time.Duration, error) {
 	go con.Read(proc.Serial())
 	line, err := con.Wait(ctx, 0, regexp.MustCompile(`floor: readyz 200`))
 	if err != nil {
-		return 0, fmt.Errorf("measure floor: %w", err)
+		return 0, 0, fmt.Errorf("measure floor: %w", err)
 	}
-	return line.At.Sub(proc.Started), nil
+	if cpu, err = proc.CPU(); err != nil {
+		return 0, 0, fmt.Errorf("measure floor: %w", err)
+	}
+	return line.At.Sub(proc.Started), cpu, nil
 }

@@ -105,6 +105,11 @@ func (n *node) observe(ctx context.Context, m *machine.Machine) (*Boot, error) {
 		return nil, err
 	}
 	boot := &Boot{Ready: time.Since(m.Started()).Seconds()}
+	used, err := m.CPU()
+	if err != nil {
+		return nil, err
+	}
+	boot.CPU = used.Seconds()
 	seen, err := m.Milestone(ctx, "node Ready")
 	if err != nil {
 		return nil, err

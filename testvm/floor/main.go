@@ -5,7 +5,7 @@
 // It has no disk, no network but loopback, no runtime and no kubelet. Programs,
 // certificates and keys are in its initramfs, which package bench makes;
 // everything that is written goes to the memory that the initramfs is in. It
-// ends by switching the machine off.
+// switches the machine off where something fails, and waits to be ended otherwise.
 package main
 
 import (
@@ -23,6 +23,8 @@ import (
 func main() {
 	if err := run(); err != nil {
 		fmt.Println("floor: failed:", err)
+	} else {
+		select {} // whoever measures ends the machine
 	}
 	syscall.Reboot(syscall.LINUX_REBOOT_CMD_POWER_OFF)
 }
@@ -110,7 +112,8 @@ func etcd() []string {
 
 func apiserver() []string {
 	return []string{
-		"kube-apiserver", "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=6443",
+		// The advertised address is nobody's; a loopback one would be refused.
+		"kube-apiserver", "--bind-address=127.0.0.1", "--advertise-address=192.0.2.1", "--secure-port=6443",
 		"--etcd-servers=https://127.0.0.1:2379", "--etcd-cafile=" + pki + "ca.crt",
 		"--etcd-certfile=" + pki + "client.crt", "--etcd-keyfile=" + pki + "client.key",
 		"--tls-cert-file=" + pki + "server.crt", "--tls-private-key-file=" + pki + "server.key",

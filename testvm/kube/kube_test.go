@@ -126,6 +126,10 @@ func TestWaitsInVainSayWhatTheySaw(t *testing.T) {
 		return err
 	}
 	deploymentReady := func(ctx context.Context, c *Client) error { return c.DeploymentReady(ctx, "default", "web") }
+	runPod := func(ctx context.Context, c *Client) error {
+		_, err := c.RunPod(ctx, Pod{Namespace: "default", Name: "x"})
+		return err
+	}
 	for _, c := range []struct {
 		name    string
 		wait    func(context.Context, *Client) error
@@ -137,6 +141,7 @@ func TestWaitsInVainSayWhatTheySaw(t *testing.T) {
 		{"pod waits", podsReady, []runtime.Object{pod("etcd-cp-1", true), pod("coredns-1", false)}, "coredns-1: Pending, main waits: ImagePullBackOff no such host"},
 		{"pod missing", podsReady, []runtime.Object{pod("coredns-1", true)}, "etcd-: there is no such pod"},
 		{"deployment of an older generation", deploymentReady, []runtime.Object{deployment, stuck}, "pod web-1: Pending"},
+		{"no service account", runPod, nil, "no service account yet"},
 		{"no deployment", deploymentReady, nil, "it does not exist"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -175,7 +180,7 @@ func TestUnreadyNamesWhatEnded(t *testing.T) {
 
 // running makes a cluster whose pods are in a phase as soon as they are created.
 func running(phase corev1.PodPhase) (*fake.Clientset, *Client) {
-	set := fake.NewClientset()
+	set := fake.NewClientset(&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default", Namespace: "default"}})
 	set.PrependReactor("create", "pods", func(a k8stesting.Action) (bool, runtime.Object, error) {
 		a.(k8stesting.CreateAction).GetObject().(*corev1.Pod).Status.Phase = phase
 		return false, nil, nil

@@ -45,10 +45,24 @@ func (p Pod) Object() *corev1.Pod {
 	return object
 }
 
+// create makes the pod once its namespace has the service account that every
+// pod runs as: kube-controller-manager makes it a moment after the namespace.
+func (c *Client) create(ctx context.Context, p Pod) error {
+	accounts := c.CoreV1().ServiceAccounts(p.Namespace)
+	err := until(ctx, c, listWatch(c, accounts.List, accounts.Watch, "default"), &corev1.ServiceAccount{}, func(all []*corev1.ServiceAccount) (bool, string) {
+		return len(all) > 0, "the namespace has no service account yet"
+	})
+	if err != nil {
+		return err
+	}
+	_, err = c.CoreV1().Pods(p.Namespace).Create(ctx, p.Object(), metav1.CreateOptions{})
+	return err
+}
+
 // RunPod creates the pod, waits for its end and returns what it printed. One
 // that fails is an error with its output in it. It is deleted afterwards.
 func (c *Client) RunPod(ctx context.Context, p Pod) (output string, err error) {
-	if _, err := c.CoreV1().Pods(p.Namespace).Create(ctx, p.Object(), metav1.CreateOptions{}); err != nil {
+	if err := c.create(ctx, p); err != nil {
 		return "", fmt.Errorf("run pod %s: %w", p.Name, err)
 	}
 	defer func() {
@@ -71,7 +85,7 @@ func (c *Client) RunPod(ctx context.Context, p Pod) (output string, err error) {
 
 // PodRunning creates the pod and waits until it runs.
 func (c *Client) PodRunning(ctx context.Context, p Pod) error {
-	if _, err := c.CoreV1().Pods(p.Namespace).Create(ctx, p.Object(), metav1.CreateOptions{}); err != nil {
+	if err := c.create(ctx, p); err != nil {
 		return fmt.Errorf("start pod %s: %w", p.Name, err)
 	}
 	if _, err := c.podPhase(ctx, p, corev1.PodRunning); err != nil {

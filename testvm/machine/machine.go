@@ -275,6 +275,9 @@ func quote(command []string) string {
 // Started is when QEMU of the present boot was started.
 func (m *Machine) Started() time.Time { return m.proc.Started }
 
+// CPU is the processor time that QEMU has used in the present boot.
+func (m *Machine) CPU() (time.Duration, error) { return m.proc.CPU() }
+
 // Console of the machine, all boots.
 func (m *Machine) Console() *console.Console { return m.console }
 

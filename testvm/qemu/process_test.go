@@ -63,9 +63,15 @@ func TestGuestSpeaksAndIsKilled(t *testing.T) {
 	if _, err := io.ReadFull(p.Serial(), seen); err != nil || string(seen) != "K\n" {
 		t.Fatalf("serial: got %q, %v, want K", seen, err)
 	}
+	if used, err := p.CPU(); err != nil || used <= 0 || used > time.Minute {
+		t.Errorf("processor time: got %s, %v, want some", used, err)
+	}
 	p.Kill()
 	if err := p.Wait(ctx); err != nil {
 		t.Errorf("a power cut is not an error: got %v", err)
+	}
+	if used, err := p.CPU(); err == nil {
+		t.Errorf("processor time of a qemu that is gone: got %s", used)
 	}
 	if rest, err := io.ReadAll(p.Serial()); err != nil || len(rest) != 0 {
 		t.Errorf("serial after the end: got %q, %v, want its end", rest, err)
