@@ -122,6 +122,9 @@ func (c Config) Validate() error {
 	if !slices.Equal(families["cluster-cidr"], families["service-cidr"]) {
 		fail("service-cidr", "is not of the same address families, in the same order, as cluster-cidr; make them match")
 	}
+	if c.CNI == CNIFlannel && slices.Contains(families["cluster-cidr"], false) {
+		fail("cluster-cidr", "has an IPv6 network, which cni: flannel does not serve in this version; remove it, or set cni to none and bring a network of your own")
+	}
 	for _, four := range families["node-ip"] {
 		if !slices.Contains(families["cluster-cidr"], four) {
 			fail("node-ip", "has an address of a family that cluster-cidr lacks; add a network to cluster-cidr and service-cidr, or remove the address")

@@ -45,7 +45,9 @@ func TestResolveDefaults(t *testing.T) {
 }
 
 func TestResolveOfIPv6Node(t *testing.T) {
-	c, err := Default().Resolve(Host{Name: "n", Addresses: addrs("2001:db8::5")})
+	c := Default()
+	c.CNI = CNINone
+	c, err := c.Resolve(Host{Name: "n", Addresses: addrs("2001:db8::5")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,8 +56,19 @@ func TestResolveOfIPv6Node(t *testing.T) {
 	}
 }
 
+// flannel's settings hold one IPv4 network: a second family would be lost in silence.
+func TestResolveRefusesIPv6WithFlannel(t *testing.T) {
+	c := Default()
+	c.ClusterCIDR, c.ServiceCIDR = prefixes("10.1.0.0/16", "fd00:1::/56"), prefixes("10.2.0.0/16", "fd00:2::/112")
+	_, err := c.Resolve(Host{Name: "n", Addresses: addrs("192.0.2.1", "2001:db8::1")})
+	if err == nil || !strings.Contains(err.Error(), "cluster-cidr: has an IPv6 network") {
+		t.Errorf("got %v, want cluster-cidr refused", err)
+	}
+}
+
 func TestResolveOfTwoFamilies(t *testing.T) {
 	c := Default()
+	c.CNI = CNINone
 	c.ClusterCIDR = prefixes("10.1.0.0/16", "fd00:1::/56")
 	c.ServiceCIDR = prefixes("10.2.0.0/16", "fd00:2::/112")
 	c.NodeExternalIP = addrs("203.0.113.9")

@@ -166,6 +166,9 @@ func (s *Server) isReady() bool {
 	}
 }
 
+// leastRenewal is the least time between two looks at the certificates.
+const leastRenewal = time.Minute
+
 // startRenewal re-issues certificates when the first of them becomes due. The static pods' hash covers them, so each
 // pod whose files changed is written anew, one after the other.
 func (s *Server) startRenewal(context.Context) error {
@@ -183,7 +186,8 @@ func (s *Server) startRenewal(context.Context) error {
 					return err
 				}
 			}
-			timer := time.NewTimer(time.Until(r.Renew))
+			// An authority in its last half hour makes certificates that are due at once.
+			timer := time.NewTimer(max(time.Until(r.Renew), leastRenewal))
 			select {
 			case <-ctx.Done():
 				timer.Stop()
