@@ -13,9 +13,10 @@ import (
 )
 
 // No event tells that another process has begun to listen, so it is asked: a refused connection to loopback costs some
-// microseconds, and one kept connection serves every further question.
+// microseconds, and one kept connection serves every further question. Each of those makes a server that is busy
+// starting ask etcd, so they are not put more often.
 const (
-	askEvery   = 100 * time.Millisecond
+	askEvery   = 200 * time.Millisecond
 	askTimeout = 5 * time.Second
 	// maxBody bounds what is kept of an answer that is not "ok": it lists the checks that do not hold yet.
 	maxBody = 16 << 10

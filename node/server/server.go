@@ -112,6 +112,7 @@ func New(cfg Config) (*Server, error) {
 
 // Run starts the server and keeps it running until ctx is done or a part that cannot be restarted fails.
 func (s *Server) Run(ctx context.Context) error {
+	s.milestone("supervisor started")
 	return s.run(ctx, s.steps(), func() { s.log.Info("started") })
 }
 
