@@ -64,6 +64,11 @@ func parseStat(pid int, stat string) (process, bool) {
 // ends by itself, or is killed, after its container.
 func orderly(p process) bool { return !strings.HasPrefix(p.comm, "containerd-shim") }
 
+// before are the processes that go before etcd: kube-apiserver without its
+// datastore waits for it instead of ending. One that is still there when etcd
+// is asked is asked a second time, at which Kubernetes' programs end at once.
+func before(p process) bool { return orderly(p) && p.comm != "etcd" }
+
 func everything(process) bool { return true }
 
 // terminate signals all processes but ours and the kernel's, and waits until

@@ -35,7 +35,9 @@ const DefaultDeadline = 60 * time.Second
 // Shares of the deadline at which each stage must give way to the next.
 const (
 	servicesUntil = 0.4
-	processUntil  = 0.8
+	processUntil  = 0.65
+	storeUntil    = 0.8
+	stateUntil    = 0.85
 	killUntil     = 0.9
 )
 
@@ -57,8 +59,9 @@ func Run(cfg Config, r Request) {
 
 	cfg.Say("shutdown: %s (%s)", r.Action, r.Why)
 	stage("services", cfg, at(servicesUntil), cfg.Services)
-	stage("processes", cfg, at(processUntil), func(ctx context.Context) { terminate(ctx, cfg.Logger, unix.SIGTERM, orderly) })
-	stage("state", cfg, at(processUntil), cfg.Save)
+	stage("processes", cfg, at(processUntil), func(ctx context.Context) { terminate(ctx, cfg.Logger, unix.SIGTERM, before) })
+	stage("datastore", cfg, at(storeUntil), func(ctx context.Context) { terminate(ctx, cfg.Logger, unix.SIGTERM, orderly) })
+	stage("state", cfg, at(stateUntil), cfg.Save)
 	stage("rest", cfg, at(killUntil), func(ctx context.Context) { terminate(ctx, cfg.Logger, unix.SIGKILL, everything) })
 	unix.Sync()
 	if err := cfg.Unmount(); err != nil {

@@ -108,6 +108,17 @@ func FuzzParseStat(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) { parseStat(7, s) })
 }
 
+// kube-apiserver must go while etcd is there: without it, it waits instead of ending.
+func TestWhoGoesBeforeEtcd(t *testing.T) {
+	for comm, want := range map[string]bool{
+		"kube-apiserver": true, "flanneld": true, "etcd": false, "containerd-shim": false,
+	} {
+		if got := before(process{comm: comm}); got != want {
+			t.Errorf("%s: got %v, want %v", comm, got, want)
+		}
+	}
+}
+
 func TestTerminateWaitsForTheEnd(t *testing.T) {
 	cmd := exec.Command("sleep", "1000")
 	if err := cmd.Start(); err != nil {
