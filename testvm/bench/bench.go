@@ -55,11 +55,13 @@ type Result struct {
 	MiB      int       `json:"memory_mib"`
 	Floor    []float64 `json:"floor_s"`
 	FloorCPU []float64 `json:"floor_cpu_s"`
-	Boots    []Boot    `json:"boots"`
-	RawMB    float64   `json:"raw_mb"`
-	ZstdMB   float64   `json:"zstd_mb,omitempty"`
-	Rebuilds []float64 `json:"rebuild_s,omitempty"`
-	Numbers  []Number  `json:"numbers"`
+	// FloorForeign is the processor time of everything else on the host.
+	FloorForeign []float64 `json:"floor_foreign_s"`
+	Boots        []Boot    `json:"boots"`
+	RawMB        float64   `json:"raw_mb"`
+	ZstdMB       float64   `json:"zstd_mb,omitempty"`
+	Rebuilds     []float64 `json:"rebuild_s,omitempty"`
+	Numbers      []Number  `json:"numbers"`
 }
 
 // Number is one line of the table.
@@ -85,11 +87,12 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	}
 	defer node.close()
 	for run := range c.Runs {
-		took, cpu, err := floor.measure(ctx)
+		took, cpu, foreign, err := floor.measure(ctx)
 		if err != nil {
 			return nil, err
 		}
 		r.Floor, r.FloorCPU = append(r.Floor, took.Seconds()), append(r.FloorCPU, cpu.Seconds())
+		r.FloorForeign = append(r.FloorForeign, foreign.Seconds())
 		fmt.Fprintf(c.Log, "run %d of %d: floor %.1f s\n", run+1, c.Runs, took.Seconds())
 		boot, err := node.measure(ctx)
 		if err != nil {
@@ -108,6 +111,18 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	}
 	r.Numbers = r.numbers()
 	return r, nil
+}
+
+// disturbed are the runs during which the host did more than a tenth of its
+// work for others, whose times on the wall are worth little.
+func (r *Result) disturbed() int {
+	n := 0
+	for i, b := range r.Boots {
+		if b.Foreign > b.CPU/10 || r.FloorForeign[i] > r.FloorCPU[i]/10 {
+			n++
+		}
+	}
+	return n
 }
 
 // numbers are the lines of the table, with the limits of the project.

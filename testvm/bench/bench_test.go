@@ -47,7 +47,7 @@ func TestMedian(t *testing.T) {
 func example() *Result {
 	r := &Result{
 		When: time.Unix(1795410395, 0).UTC(), Accel: "tcg,thread=multi", HostCPUs: 2, CPUs: cpus, MiB: memory,
-		Floor: []float64{20, 30, 25}, FloorCPU: []float64{30, 30, 30},
+		Floor: []float64{20, 30, 25}, FloorCPU: []float64{30, 30, 30}, FloorForeign: []float64{1, 2, 30},
 		Boots: []Boot{
 			{Ready: 50, Console: 49.5, CPU: 75, Complete: 3, UsedMiB: 1000, PID1MiB: 20, Timeline: map[string]float64{"init: complete": 5, "node: node Ready": 49.5}},
 			{Ready: 45, Console: 44.5, CPU: 60, Complete: 5, UsedMiB: 1300, PID1MiB: 21, Timeline: map[string]float64{"init: complete": 6}},
@@ -80,7 +80,7 @@ func TestTable(t *testing.T) {
 }
 
 func TestNumbersLeaveOutWhatWasNotMeasured(t *testing.T) {
-	r := &Result{Floor: []float64{10}, FloorCPU: []float64{10}, Boots: []Boot{{Ready: 15, CPU: 20, Complete: 3}}, RawMB: 400}
+	r := &Result{Floor: []float64{10}, FloorCPU: []float64{10}, FloorForeign: []float64{0}, Boots: []Boot{{Ready: 15, CPU: 20, Complete: 3}}, RawMB: 400}
 	for _, n := range r.numbers() {
 		if strings.Contains(n.Name, "memory") || strings.Contains(n.Name, "PID 1 resident") || strings.Contains(n.Name, "zstd") || strings.Contains(n.Name, "rebuild") {
 			t.Errorf("number %q: got %v, want none", n.Name, n.Median)
@@ -88,6 +88,35 @@ func TestNumbersLeaveOutWhatWasNotMeasured(t *testing.T) {
 		if strings.HasPrefix(n.Name, "boot ratio") && math.Abs(n.Median-1.5) > 1e-9 {
 			t.Errorf("ratio: got %v, want 1.5", n.Median)
 		}
+	}
+}
+
+func TestParseBusy(t *testing.T) {
+	for _, c := range []struct {
+		name, in string
+		want     time.Duration
+	}{
+		{"a host", "cpu  100 20 30 9999 888 4 5 0 0 0\ncpu0 1 1 1 1 1 1 1\n", 1590 * time.Millisecond},
+		{"too short", "cpu 1 2 3\n", 0}, {"another line", "intr 1 2 3 4 5 6 7 8\n", 0}, {"no number", "cpu a b c d e f g h\n", 0}, {"nothing", "", 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := parseBusy(c.in); got != c.want {
+				t.Errorf("parseBusy: got %s, want %s", got, c.want)
+			}
+		})
+	}
+	if hostBusy() <= 0 {
+		t.Error("hostBusy: got nothing of this host")
+	}
+}
+
+func TestDisturbedRuns(t *testing.T) {
+	r := &Result{
+		FloorCPU: []float64{50, 50, 50}, FloorForeign: []float64{1, 1, 20},
+		Boots: []Boot{{CPU: 60, Foreign: 2}, {CPU: 60, Foreign: 30}, {CPU: 60, Foreign: 2}},
+	}
+	if got := r.disturbed(); got != 2 {
+		t.Errorf("disturbed: got %d, want the second boot and the third floor", got)
 	}
 }
 

@@ -82,20 +82,21 @@ func floorTree(program, bundle string) (*tree.Tree, error) {
 }
 
 // measure boots it once: from QEMU's start to /readyz 200 seen on the console.
-func (f *floor) measure(ctx context.Context) (took, cpu time.Duration, err error) {
+func (f *floor) measure(ctx context.Context) (took, cpu, foreign time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, floorLimit)
 	defer cancel()
 	log, err := os.Create(f.log)
 	if err != nil {
-		return 0, 0, fmt.Errorf("measure floor: %w", err)
+		return 0, 0, 0, fmt.Errorf("measure floor: %w", err)
 	}
 	defer log.Close()
+	busy := hostBusy()
 	proc, err := qemu.Start(ctx, qemu.Config{
 		Binary: "qemu-system-x86_64", Accel: f.config.Accel, CPUs: cpus, Memory: memory, Firmware: qemu.Direct, NoReboot: true,
 		Kernel: filepath.Join(f.config.Built, "vmlinuz"), Initrd: f.initrd, Cmdline: f.cmdline,
 	}, nil)
 	if err != nil {
-		return 0, 0, fmt.Errorf("measure floor: %w", err)
+		return 0, 0, 0, fmt.Errorf("measure floor: %w", err)
 	}
 	defer func() { proc.Kill(); <-proc.Done() }()
 	con := console.New(log)
@@ -103,10 +104,10 @@ func (f *floor) measure(ctx context.Context) (took, cpu time.Duration, err error
 	go con.Read(proc.Serial())
 	line, err := con.Wait(ctx, 0, regexp.MustCompile(`floor: readyz 200`))
 	if err != nil {
-		return 0, 0, fmt.Errorf("measure floor: %w", err)
+		return 0, 0, 0, fmt.Errorf("measure floor: %w", err)
 	}
 	if cpu, err = proc.CPU(); err != nil {
-		return 0, 0, fmt.Errorf("measure floor: %w", err)
+		return 0, 0, 0, fmt.Errorf("measure floor: %w", err)
 	}
-	return line.At.Sub(proc.Started), cpu, nil
+	return line.At.Sub(proc.Started), cpu, hostBusy() - busy - cpu, nil
 }

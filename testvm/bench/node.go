@@ -84,10 +84,11 @@ func (n *node) measure(ctx context.Context) (*Boot, error) {
 		return nil, err
 	}
 	defer m.Close()
+	busy := hostBusy()
 	if err := m.Start(ctx); err != nil {
 		return nil, err
 	}
-	boot, err := n.observe(ctx, m)
+	boot, err := n.observe(ctx, m, busy)
 	if err != nil {
 		report := filepath.Join(n.config.Dir, "reports", "bench")
 		err = fmt.Errorf("measure boot: %w; report: %s", err, report)
@@ -96,7 +97,7 @@ func (n *node) measure(ctx context.Context) (*Boot, error) {
 	return boot, nil
 }
 
-func (n *node) observe(ctx context.Context, m *machine.Machine) (*Boot, error) {
+func (n *node) observe(ctx context.Context, m *machine.Machine, busy time.Duration) (*Boot, error) {
 	client, err := m.Client(ctx)
 	if err != nil {
 		return nil, err
@@ -109,7 +110,7 @@ func (n *node) observe(ctx context.Context, m *machine.Machine) (*Boot, error) {
 	if err != nil {
 		return nil, err
 	}
-	boot.CPU = used.Seconds()
+	boot.CPU, boot.Foreign = used.Seconds(), (hostBusy() - busy - used).Seconds()
 	seen, err := m.Milestone(ctx, "node Ready")
 	if err != nil {
 		return nil, err

@@ -27,6 +27,9 @@ func (r *Result) Print(w io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	if n := r.disturbed(); n > 0 {
+		fmt.Fprintf(w, "\n%d of %d runs were disturbed: the host did more than a tenth of its work for others.\nTheir times are worth little; measure again on a quiet host.\n", n, len(r.Boots))
+	}
 	if boot, ok := r.medianBoot(); ok {
 		fmt.Fprintf(w, "\nthe boot that took %.1f s, from power-on:\n", boot.Ready)
 		for _, s := range boot.ordered() {
