@@ -40,6 +40,7 @@ type Boot struct {
 	Ready    float64            `json:"ready_s"`    // QEMU's start to Node Ready, seen by a watch
 	Console  float64            `json:"console_s"`  // the same, seen on the console
 	CPU      float64            `json:"cpu_s"`      // processor time of QEMU until Ready
+	Foreign  float64            `json:"foreign_s"`  // processor time of everything else on the host meanwhile
 	Complete float64            `json:"complete_s"` // kernel's start to PID 1's last own step
 	Timeline map[string]float64 `json:"timeline_s"` // QEMU's start to each line of the boot
 	UsedMiB  float64            `json:"used_mib,omitempty"`
