@@ -83,7 +83,7 @@ func (n *node) measure(ctx context.Context) (*Boot, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer m.Close()
+	defer m.Remove()
 	busy := hostBusy()
 	if err := m.Start(ctx); err != nil {
 		return nil, err

@@ -109,6 +109,12 @@ func TestBootsPowerCutsAndReport(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(report, "disk.qcow2")); err == nil {
 		t.Error("report: the disk was kept without being asked for")
 	}
+	if err := m.Remove(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(m.config.Dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("removed machine: got %v, want its folder to be gone", err)
+	}
 }
 
 func TestBootThatEndsEarly(t *testing.T) {

@@ -103,3 +103,12 @@ func (m *Machine) Close() {
 	}
 	m.files = nil
 }
+
+// Remove closes the machine and deletes its files.
+func (m *Machine) Remove() error {
+	m.Close()
+	if err := os.RemoveAll(m.config.Dir); err != nil {
+		return fmt.Errorf("remove machine: %w", err)
+	}
+	return nil
+}

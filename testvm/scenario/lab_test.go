@@ -72,9 +72,10 @@ func TestMain(m *testing.M) {
 	the = l
 	code := m.Run()
 	if l.server != nil {
-		l.server.Close()
+		l.server.Remove()
 	}
 	l.registry.Close()
+	os.RemoveAll(l.boot)
 	os.Exit(code)
 }
 
@@ -174,7 +175,9 @@ func newMachine(t *testing.T, firmware qemu.Firmware, change func(*machine.Confi
 	m := makeMachine(t, firmware, change)
 	t.Cleanup(func() {
 		report(t, m)
-		m.Close()
+		if err := m.Remove(); err != nil {
+			t.Log(err)
+		}
 	})
 	return m
 }
@@ -201,7 +204,7 @@ func makeMachine(t *testing.T, firmware qemu.Firmware, change func(*machine.Conf
 	return m
 }
 
-func slug(t *testing.T) string { return strings.ReplaceAll(t.Name(), "/", "-") }
+func slug(t *testing.T) string { return strings.NewReplacer("/", "-", "'", "").Replace(t.Name()) }
 
 // report keeps what is known of a machine whose test has failed.
 func report(t *testing.T, m *machine.Machine) {

@@ -44,7 +44,9 @@ func sharedServer(t *testing.T) *server {
 func dropIfFailed(t *testing.T) {
 	if t.Failed() && the.server != nil {
 		report(t, the.server.Machine)
-		the.server.Close()
+		if err := the.server.Remove(); err != nil {
+			t.Log(err)
+		}
 		the.server = nil
 	}
 }
