@@ -115,14 +115,15 @@ func newLab(ctx context.Context) (*lab, error) {
 // pin keeps image and kernel as they are now: a build may go on beside the
 // tests, and all scenarios of a run must be about the same image.
 func (l *lab) pin(image string) error {
-	l.boot = filepath.Join(l.build, "vm", "pinned")
+	vms := filepath.Join(l.build, "vm")
+	if err := os.MkdirAll(vms, 0o755); err != nil {
+		return err
+	}
+	var err error
+	if l.boot, err = os.MkdirTemp(vms, "pinned-"); err != nil { // another run may go on beside this one
+		return err
+	}
 	l.image = filepath.Join(l.boot, "image.raw")
-	if err := os.RemoveAll(l.boot); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(l.boot, 0o755); err != nil {
-		return err
-	}
 	if err := os.Link(image, l.image); err != nil {
 		return fmt.Errorf("%w: build the image first (make image)", err)
 	}

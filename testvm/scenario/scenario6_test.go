@@ -25,10 +25,7 @@ import (
 func TestScenario6FlippedByte(t *testing.T) {
 	needVM(t)
 	ctx := within(t, 5*time.Minute)
-	damaged := filepath.Join(the.build, "vm", "damaged.raw")
-	if err := os.MkdirAll(filepath.Dir(damaged), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	damaged := filepath.Join(the.boot, "damaged.raw")
 	defer os.Remove(damaged)
 	if out, err := exec.CommandContext(ctx, "cp", "--sparse=always", the.image, damaged).CombinedOutput(); err != nil {
 		t.Fatalf("copy image: %v: %s", err, out)
