@@ -31,6 +31,8 @@ func needs(purpose string) ([]need, error) {
 	}
 	running := []need{
 		{pkg: "qemu-system-x86", program: "qemu-system-x86_64", why: "runs the machine"},
+		{pkg: "qemu-utils", program: "qemu-img", why: "makes the machine's disk"},
+		{pkg: "zstd", program: "zstd", why: "measures the image as it is sent"},
 		{pkg: "ovmf", file: "/usr/share/OVMF/OVMF_CODE_4M.fd", why: "UEFI firmware of the machine"},
 	}
 	switch purpose {
@@ -45,6 +47,7 @@ func needs(purpose string) ([]need, error) {
 			need{pkg: "dosfstools", program: "fsck.fat", why: "checks FAT volumes"},
 			need{pkg: "mtools", program: "mcopy", why: "reads FAT volumes"},
 			need{pkg: "gdisk", program: "sgdisk", why: "checks partition tables"},
+			need{pkg: "xorriso", program: "xorriso", why: "reads NoCloud volumes"},
 			need{pkg: "cpio", program: "cpio", why: "reads initramfs archives"},
 			need{pkg: "kmod", program: "depmod", why: "checks module indexes"},
 			need{pkg: "e2fsprogs", program: "mke2fs", why: "makes file systems to test with"},
