@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -105,10 +104,10 @@ func until(ctx context.Context, client kubernetes.Interface, name string, done f
 }
 
 func contains(have, want map[string]string) bool {
-	merged := maps.Clone(have)
-	if merged == nil {
-		merged = map[string]string{}
+	for key, value := range want {
+		if got, ok := have[key]; !ok || got != value {
+			return false
+		}
 	}
-	maps.Copy(merged, want)
-	return maps.Equal(merged, have) || len(want) == 0
+	return true
 }
