@@ -200,6 +200,28 @@ func TestLoadOrder(t *testing.T) {
 	}
 }
 
+// What the initramfs loaded is not read again, and neither is what it needs; a
+// module that another loader is still busy with is left to the kernel.
+func TestLoadLeavesWhatIsLive(t *testing.T) {
+	r := &recorder{}
+	l := newTestLoader(t, r)
+	for name, state := range map[string]string{"virtio_ring": "live\n", "raid6_pq": "coming\n"} {
+		dir := filepath.Join(l.cfg.Sys, "module", name)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "initstate"), []byte(state), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Load("virtio_ring", "raid6_pq"); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"raid6-pq.ko"}; !reflect.DeepEqual(r.files, want) {
+		t.Errorf("got %q, want %q", r.files, want)
+	}
+}
+
 func TestLoadErrors(t *testing.T) {
 	r := &recorder{fail: map[string]error{"virtio.ko": syscall.ENOEXEC, "raid6-pq.ko": syscall.EEXIST}}
 	l := newTestLoader(t, r)

@@ -99,6 +99,9 @@ func (l *Loader) load(name string) error {
 		return st.err
 	}
 	defer close(st.done)
+	if l.live(name) {
+		return nil
+	}
 
 	m := l.index.modules[name]
 	var wg sync.WaitGroup
@@ -123,6 +126,14 @@ func (l *Loader) load(name string) error {
 		st.err = fmt.Errorf("load module %s: %w", name, err)
 	}
 	return st.err
+}
+
+// live reports whether a module is loaded already, with all that it needs: the
+// initramfs loaded some, and reading one again through dm-verity for the kernel
+// to refuse it costs more than the look (kernel/module/sysfs.c, initstate).
+func (l *Loader) live(name string) bool {
+	b, err := os.ReadFile(filepath.Join(l.cfg.Sys, "module", name, "initstate"))
+	return err == nil && trimLine(b) == "live"
 }
 
 // insert is finit_module(2). The builder lays modules down uncompressed, which
