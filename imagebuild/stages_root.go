@@ -131,7 +131,7 @@ func putBundle(s *state) error {
 // umount are what the kubelet makes pods' volumes with; nft is for the CNI
 // plugins.
 func hostPrograms() []string {
-	return []string{"/usr/sbin/nft", "/usr/bin/mount", "/usr/bin/umount", layout.E2fsck, layout.Mke2fs, layout.Resize2fs}
+	return []string{"/usr/sbin/nft", "/usr/bin/mount", "/usr/bin/umount", layout.E2fsck, layout.Mke2fs}
 }
 
 func putDebianPrograms(s *state) error {

@@ -107,7 +107,6 @@ const (
 	Manifest    = Keelson + "/manifest.json"
 	E2fsck      = "/usr/sbin/e2fsck"
 	Mke2fs      = "/usr/sbin/mke2fs"
-	Resize2fs   = "/usr/sbin/resize2fs"
 )
 
 // Paths of a running machine.

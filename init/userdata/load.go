@@ -29,7 +29,7 @@ func Load(docs Documents) (*Config, []Problem) {
 		u := unpack(d)
 		l.note(u.broken, false) // a cloud's own document must not stop a machine
 		l.note(u.skipped, false)
-		l.parts(u.parts, d.Public)
+		l.vendor(u.parts, d.Public)
 	}
 	var usable int
 	var broken, skipped []Problem
@@ -68,6 +68,21 @@ func (l *loader) note(problems []Problem, fatal bool) {
 			p.Text += " (passed over)"
 		}
 		l.Problems = append(l.Problems, p)
+	}
+}
+
+// vendor reads the parts of a cloud's own document: each that holds a mistake is
+// passed over whole, since half of it is what nobody meant, and the owner of
+// the machine, who did not write it, could not correct it.
+func (l *loader) vendor(parts []part, public bool) {
+	for _, p := range parts {
+		trial := &loader{cfg: &Config{}}
+		trial.parts([]part{p}, public)
+		if Refused(trial.Problems) {
+			l.note(trial.Problems, false)
+			continue
+		}
+		l.parts([]part{p}, public)
 	}
 }
 

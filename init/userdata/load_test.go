@@ -123,6 +123,36 @@ func TestProblems(t *testing.T) {
 	}
 }
 
+// A cloud's document with a mistake is passed over whole, its other parts and
+// the user's documents count.
+func TestVendorMistakeStopsNothing(t *testing.T) {
+	mime := "Content-Type: multipart/mixed; boundary=b\n\n" +
+		"--b\nContent-Type: text/cloud-config\n\nhostname: lost\nrke2: {tokn: x}\n" +
+		"--b\nContent-Type: text/cloud-config\n\nrke2: {tls-san: [kept]}\n--b--\n"
+	for name, vendor := range map[string]string{
+		"unknown key": "#cloud-config\nhostname: lost\nrke2: {tokn: x}\n", "broken yaml": "#cloud-config\nhostname: [lost\n", "one part of two": mime,
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg, problems := Load(Documents{
+				Vendor: []Document{doc("vendor", vendor)},
+				User:   []Document{doc("ud", "#cloud-config\nntp: {servers: [a.example]}\n")},
+			})
+			if Refused(problems) {
+				t.Fatalf("the machine stops for its cloud's mistake: %v", problems)
+			}
+			if len(problems) == 0 || problems[0].Source == "" || !strings.Contains(problems[0].Text, "(passed over)") {
+				t.Errorf("got %v, want the mistake shown as passed over", problems)
+			}
+			if cfg.Hostname != "" || len(cfg.NTP.Servers) != 1 {
+				t.Errorf("got host name %q and time servers %q, want none of the wrong part and all of the user's", cfg.Hostname, cfg.NTP.Servers)
+			}
+			if kept := len(cfg.Files) > 0 && strings.Contains(string(cfg.Files[0].Data), "kept"); kept != (name == "one part of two") {
+				t.Errorf("right part in force: %v", kept)
+			}
+		})
+	}
+}
+
 func TestMerge(t *testing.T) {
 	cfg, problems := Load(Documents{
 		Meta: []Document{doc("meta", "instance-id: i-1\nlocal-hostname: cloud-1.example\n")},
