@@ -56,6 +56,12 @@ const (
 	CNINone    = "none"
 )
 
+// How kube-apiserver reaches kubelets: through the tunnels that nodes keep to each server, or on its own.
+const (
+	EgressAgent    = "agent"
+	EgressDisabled = "disabled"
+)
+
 // Config is every setting that this version honours. Its field comments give the key. Load fills what the files
 // say over Default; Resolve fills what follows from other settings and from the machine.
 type Config struct {
@@ -65,10 +71,15 @@ type Config struct {
 	// Cluster.
 	Token      Secret // token, or the content of token-file; empty: one is generated
 	AgentToken Secret // agent-token, or the content of agent-token-file; empty: the server token serves agents too
+	Server     string // server: https://host:port of a server to join; empty: this server begins a cluster
+
+	RequireTokenCAHash bool // require-token-ca-hash: join with a token that pins the CA, or not at all
 
 	// Listeners.
 	AdvertiseAddress netip.Addr // advertise-address; Resolve: first external or node address
 	TLSSAN           []string   // tls-san
+
+	EgressSelectorMode string // egress-selector-mode: EgressAgent or EgressDisabled
 
 	// Networking.
 	ClusterCIDR          []netip.Prefix // cluster-cidr
@@ -135,6 +146,7 @@ func Default() Config {
 		ServiceNodePortRange:      PortRange{First: 30000, Last: 32767},
 		ClusterDomain:             "cluster.local",
 		CNI:                       CNIFlannel,
+		EgressSelectorMode:        EgressAgent,
 		WriteKubeconfig:           "/etc/rancher/rke2/rke2.yaml",
 		WriteKubeconfigMode:       0o600,
 		PrivateRegistry:           "/etc/rancher/rke2/registries.yaml",

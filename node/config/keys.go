@@ -33,6 +33,7 @@ func honoured() []Key {
 		{Name: "data-dir", Doc: "folder of all state", check: absolute, bind: func(c *Config) any { return &c.DataDir }},
 
 		{Name: "advertise-address", Doc: "address that kube-apiserver tells the cluster", bind: func(c *Config) any { return &c.AdvertiseAddress }},
+		{Name: "egress-selector-mode", Doc: "how kube-apiserver reaches kubelets: agent (through their tunnels) or disabled (directly)", check: egress, bind: func(c *Config) any { return &c.EgressSelectorMode }},
 		{Name: "tls-san", Doc: "more names and addresses in the serving certificates", split: true, check: san, bind: func(c *Config) any { return &c.TLSSAN }},
 
 		{Name: "cluster-cidr", Doc: "networks of pods", split: true, bind: func(c *Config) any { return &c.ClusterCIDR }},
@@ -49,6 +50,9 @@ func honoured() []Key {
 		{Name: "token-file", Doc: "file that holds the token", check: absolute, bind: func(c *Config) any { return &c.tokenFile }},
 		{Name: "agent-token", Doc: "secret that only agents join with", check: oneLine, bind: func(c *Config) any { return &c.AgentToken }},
 		{Name: "agent-token-file", Doc: "file that holds the agent token", check: absolute, bind: func(c *Config) any { return &c.agentTokenFile }},
+
+		{Name: "server", Doc: "server of the cluster to join, https://host:9345", check: serverURL, bind: func(c *Config) any { return &c.Server }},
+		{Name: "require-token-ca-hash", Doc: "join only with a token that pins the cluster's CA", bind: func(c *Config) any { return &c.RequireTokenCAHash }},
 
 		{Name: "node-name", Doc: "name of the node", check: dnsName, bind: func(c *Config) any { return &c.NodeName }},
 		{Name: "node-ip", Doc: "addresses of the node, one of each family", split: true, bind: func(c *Config) any { return &c.NodeIP }},

@@ -3,7 +3,6 @@ package config
 // refused lists the keys that RKE2 has and this version cannot honour, with the reason a user reads.
 func refused() []Key {
 	const (
-		joining   = "joining another server comes in a later version; this one runs a single server"
 		datastore = "only the etcd on this node is supported as datastore"
 		snapshots = "etcd snapshots come in a later version"
 		reset     = "cluster reset and restore come in a later version"
@@ -14,15 +13,12 @@ func refused() []Key {
 		charts    = "Helm charts come in a later version"
 		cloud     = "cloud provider integrations come in a later version"
 		logging   = "logs have fixed places and bounded size; debug is the one setting"
-		tunnel    = "the agent tunnel comes in a later version; kube-apiserver reaches this node directly"
 	)
 	keys := []Key{
-		{Name: "server", Reason: joining, Neutral: []string{""}},
 		{Name: "cluster-reset", Reason: reset, Neutral: []string{"false"}},
 		{Name: "cluster-reset-restore-path", Reason: reset, Neutral: []string{""}},
 		{Name: "bind-address", Reason: "the node's own clients and probes reach kube-apiserver on loopback, so it listens on every address", Neutral: []string{"", "0.0.0.0"}},
 		{Name: "tls-san-security", Reason: "serving certificates carry configured names only, which is the safe setting", Neutral: []string{"true"}},
-		{Name: "egress-selector-mode", Reason: tunnel, Neutral: []string{"disabled"}},
 		{Name: "servicelb-namespace", Reason: "the service load balancer comes in a later version", Neutral: []string{"kube-system"}},
 		{Name: "enable-servicelb", Reason: "the service load balancer comes in a later version", Neutral: []string{"false"}},
 		{Name: "ingress-controller", Reason: charts, Neutral: []string{"", "none"}},

@@ -22,12 +22,10 @@ func TestRefusedKeysNameTheirReason(t *testing.T) {
 		reset     = "cluster reset and restore come in a later version"
 	)
 	cases := []struct{ key, value, reason, do string }{
-		{"server", "https://10.0.0.1:9345", "joining another server comes in a later version; this one runs a single server", "remove it"},
 		{"cluster-reset", "true", reset, "remove it or set it to false"},
 		{"cluster-reset-restore-path", "/snap", reset, "remove it"},
 		{"bind-address", "192.0.2.7", "the node's own clients and probes reach kube-apiserver on loopback, so it listens on every address", "remove it or set it to 0.0.0.0"},
 		{"tls-san-security", "false", "serving certificates carry configured names only, which is the safe setting", "remove it or set it to true"},
-		{"egress-selector-mode", "agent", "the agent tunnel comes in a later version; kube-apiserver reaches this node directly", "remove it or set it to disabled"},
 		{"servicelb-namespace", "lb", balancer, "remove it or set it to kube-system"},
 		{"enable-servicelb", "true", balancer, "remove it or set it to false"},
 		{"ingress-controller", "[traefik]", "Helm charts come in a later version", "remove it or set it to none"},

@@ -106,6 +106,9 @@ func (c Config) Validate() error {
 	if len(c.NodeIP) == 0 {
 		fail("node-ip", "is not set and the machine has no address for the networks of cluster-cidr; set it or give the machine an address")
 	}
+	if c.Server != "" && c.Token == "" {
+		fail("server", "is set and token is not; add the token of the cluster, which stands in /var/lib/rancher/rke2/server/token of its servers")
+	}
 	if c.AgentToken != "" && c.AgentToken == c.Token {
 		fail("agent-token", "is the same as token; choose another, or remove it")
 	}

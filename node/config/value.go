@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -53,6 +54,28 @@ func san(s string) error {
 		return nil
 	}
 	return fmt.Errorf("%q is neither an IP address nor a DNS name", s)
+}
+
+// serverURL holds `server` to what a supervisor's address is: nothing behind the port is ever asked for.
+func serverURL(s string) error {
+	if s == "" {
+		return nil
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.Port() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
+		return fmt.Errorf("is %q; write https://host:9345, with the port", s)
+	}
+	return nil
+}
+
+func egress(s string) error {
+	switch s {
+	case EgressAgent, EgressDisabled:
+		return nil
+	case "cluster", "pod":
+		return fmt.Errorf("%s is not supported: write agent (kube-apiserver reaches kubelets through their tunnels) or disabled", s)
+	}
+	return fmt.Errorf("is %q; write agent or disabled", s)
 }
 
 // cni words the plug-ins of RKE2 that are not here apart from misspelt ones.
