@@ -13,8 +13,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -59,6 +61,26 @@ func Entries() []Entry {
 		{"EncryptionConfig", "cred/encryption-config.json"},
 		{"EncryptionHash", "cred/encryption-state.json"},
 	}
+}
+
+// generationEntry counts the versions of a record. It looks like one more file: RKE2 passes over entries that it does
+// not know, and leaves it out of what it writes itself.
+const generationEntry = "KeelsonGeneration"
+
+// Generation counts how often the cluster's record was replaced; 0 where it was not written by Keelson.
+func (d Data) Generation() uint64 {
+	n, err := strconv.ParseUint(string(d[generationEntry].Content), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// at returns d as the record's generation n.
+func (d Data) at(n uint64) Data {
+	next := maps.Clone(d)
+	next[generationEntry] = File{Content: strconv.AppendUint(nil, n, 10)}
+	return next
 }
 
 // Collect reads the files of <server>. One that is absent is left out.

@@ -53,7 +53,11 @@ func TestTwoFirstServers(t *testing.T) {
 		t.Errorf("with authorities of its own: got %v", err)
 	}
 	empty := t.TempDir()
-	if _, err := bootstrapdata.Sync(t.Context(), &racing{&storetest.Memory{}, value}, "pass", empty); err != nil {
+	store := &storetest.Memory{}
+	if _, err := store.Put(t.Context(), bootstrapdata.Key("pass"), value, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bootstrapdata.Sync(t.Context(), store, "pass", empty); err != nil {
 		t.Fatal(err)
 	}
 	if got := read(t, empty, "tls/server-ca.crt"); got != "theirs" {

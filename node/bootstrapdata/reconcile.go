@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,8 +13,18 @@ import (
 )
 
 // agreedPath is where a server remembers, below <server>, the hash of each file at its last agreement with the
-// record. With it, "who changed?" needs no clock (the harm of comparing clocks: k3s issues 3888, 4910, 7313).
+// record, and that record's generation. With them, "who changed?" needs no clock (the harm of comparing clocks: k3s issues 3888, 4910, 7313).
 const agreedPath = "cred/.bootstrap-agreed.json"
+
+// agreement is what a server remembers of the record that it last followed or wrote.
+type agreement struct {
+	Generation uint64            // the record's; 0 where RKE2 wrote it
+	Files      map[string]string // hashes by entry
+}
+
+// ErrOlder is a record that this server has already left behind.
+var ErrOlder = errors.New("the datastore holds an older generation of the bootstrap data than this server has followed: it was restored from a snapshot behind this server's back; " +
+	"finish the restore with a cluster reset, after which this server joins anew")
 
 // Reconcile makes the disk follow the record and returns the paths it wrote. A file that is missing is written; one
 // that differs is written if the disk still has what was last agreed on; if it is the disk that changed, the result
@@ -22,6 +33,9 @@ const agreedPath = "cred/.bootstrap-agreed.json"
 // is missing or empty, the record is written as a whole.
 func Reconcile(serverDir string, record Data) ([]string, error) {
 	agreed := loadAgreed(serverDir)
+	if gen := record.Generation(); gen != 0 && gen < agreed.Generation {
+		return nil, fmt.Errorf("record %d, this server %d: %w", gen, agreed.Generation, ErrOlder)
+	}
 	fresh, err := fresh(serverDir)
 	if err != nil {
 		return nil, fmt.Errorf("reconcile bootstrap data: %w", err)
@@ -43,7 +57,7 @@ func Reconcile(serverDir string, record Data) ([]string, error) {
 			write = append(write, e)
 		case hash(have.Content) == hash(want.Content):
 		case e.Name == "PasswdFile":
-		case agreed[e.Name] == hash(have.Content):
+		case agreed.Files[e.Name] == hash(have.Content):
 			write = append(write, e)
 		default:
 			conflicts = append(conflicts, filepath.Join(serverDir, e.Path))
@@ -99,19 +113,21 @@ func fresh(serverDir string) (bool, error) {
 
 // loadAgreed reads the hashes of the last agreement. One that is missing or broken agrees on nothing, which makes
 // every difference a conflict: the safe reading.
-func loadAgreed(serverDir string) map[string]string {
-	agreed := map[string]string{}
+func loadAgreed(serverDir string) agreement {
+	var agreed agreement
 	data, err := os.ReadFile(filepath.Join(serverDir, agreedPath))
 	if err != nil || json.Unmarshal(data, &agreed) != nil {
-		return map[string]string{}
+		return agreement{}
 	}
 	return agreed
 }
 
 func saveAgreed(serverDir string, record Data) error {
-	agreed := map[string]string{}
+	agreed := agreement{Generation: record.Generation(), Files: map[string]string{}}
 	for name, f := range record {
-		agreed[name] = hash(f.Content)
+		if name != generationEntry {
+			agreed.Files[name] = hash(f.Content)
+		}
 	}
 	data, err := json.Marshal(agreed)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"keelson/node/token"
 )
@@ -36,14 +37,7 @@ func Load(ctx context.Context, s Store, password token.Secret) (Data, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.Value == "" { // absent, or the lock of a server that is about to write it
-		return nil, ErrNone
-	}
-	plain, err := Decrypt(password, r.Value)
-	if err != nil {
-		return nil, err
-	}
-	return Decode(plain)
+	return readRecord(password, r)
 }
 
 // Save writes data as the cluster's record if there is none, and tells whether it did. The first server's data
@@ -56,6 +50,53 @@ func Save(ctx context.Context, s Store, password token.Secret, data Data) (bool,
 	if r.Value != "" {
 		return false, nil
 	}
+	if len(data) == 0 {
+		return false, errors.New("save bootstrap data: this server has none of the files; start it without its etcd data to make them")
+	}
+	return writeRecord(ctx, s, password, data.at(1), r)
+}
+
+// attempts bounds how often Replace starts over because another server was faster.
+const attempts = 5
+
+// Replace makes what change returns the cluster's record, one generation later; change may be called more than once.
+// A record that does not exist, or is another token's, is an error: there is nothing to replace.
+func Replace(ctx context.Context, s Store, password token.Secret, change func(Data) (Data, error)) (Data, error) {
+	for range attempts {
+		r, err := find(ctx, s, password)
+		if err != nil {
+			return nil, err
+		}
+		old, err := readRecord(password, r)
+		if err != nil {
+			return nil, err
+		}
+		next, err := change(maps.Clone(old))
+		if err != nil {
+			return nil, err
+		}
+		next = next.at(old.Generation() + 1)
+		if done, err := writeRecord(ctx, s, password, next, r); err != nil || done {
+			return next, err
+		}
+	}
+	return nil, fmt.Errorf("replace bootstrap data: other servers wrote it %d times meanwhile; try again", attempts)
+}
+
+// readRecord decrypts a record. One without a value is absent, or the lock of a server that is about to write it.
+func readRecord(password token.Secret, r Record) (Data, error) {
+	if r.Value == "" {
+		return nil, ErrNone
+	}
+	plain, err := Decrypt(password, r.Value)
+	if err != nil {
+		return nil, err
+	}
+	return Decode(plain)
+}
+
+// writeRecord writes data in place of r, and tells whether r was still there.
+func writeRecord(ctx context.Context, s Store, password token.Secret, data Data, r Record) (bool, error) {
 	plain, err := data.Encode()
 	if err != nil {
 		return false, err
@@ -83,7 +124,7 @@ func Sync(ctx context.Context, s Store, password token.Secret, serverDir string)
 		return nil, err
 	}
 	if saved {
-		return nil, saveAgreed(serverDir, data)
+		return nil, saveAgreed(serverDir, data.at(1))
 	}
 	record, err := Load(ctx, s, password)
 	if err != nil {
