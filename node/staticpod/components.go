@@ -42,24 +42,23 @@ func (s Server) etcd() (definition, error) {
 func (s Server) apiServer() (definition, error) {
 	issuer := "https://kubernetes.default.svc." + s.ClusterDomain
 	args := map[string]string{
-		"storage-backend":                  "etcd3",
-		"etcd-servers":                     "https://127.0.0.1:2379",
-		"etcd-cafile":                      s.tls("etcd/server-ca.crt"),
-		"etcd-certfile":                    s.tls("etcd/client.crt"),
-		"etcd-keyfile":                     s.tls("etcd/client.key"),
-		"cert-dir":                         s.tls("temporary-certs"),
-		"allow-privileged":                 "true",
-		"enable-bootstrap-token-auth":      "true",
-		"authorization-mode":               "Node,RBAC",
-		"service-account-signing-key-file": s.tls("service.current.key"),
-		"service-account-key-file":         s.tls("service.key"),
-		"service-account-issuer":           issuer,
-		"api-audiences":                    issuer + ",rke2",
-		"service-cluster-ip-range":         s.ServiceCIDR,
-		"service-node-port-range":          s.NodePortRange,
-		"secure-port":                      "6443",
-		"bind-address":                     "0.0.0.0",
-		// RKE2 has an egress selector beside it; ours comes with the agents' tunnel.
+		"storage-backend":                    "etcd3",
+		"etcd-servers":                       "https://127.0.0.1:2379",
+		"etcd-cafile":                        s.tls("etcd/server-ca.crt"),
+		"etcd-certfile":                      s.tls("etcd/client.crt"),
+		"etcd-keyfile":                       s.tls("etcd/client.key"),
+		"cert-dir":                           s.tls("temporary-certs"),
+		"allow-privileged":                   "true",
+		"enable-bootstrap-token-auth":        "true",
+		"authorization-mode":                 "Node,RBAC",
+		"service-account-signing-key-file":   s.tls("service.current.key"),
+		"service-account-key-file":           s.tls("service.key"),
+		"service-account-issuer":             issuer,
+		"api-audiences":                      issuer + ",rke2",
+		"service-cluster-ip-range":           s.ServiceCIDR,
+		"service-node-port-range":            s.NodePortRange,
+		"secure-port":                        "6443",
+		"bind-address":                       "0.0.0.0",
 		"enable-aggregator-routing":          "true",
 		"tls-cert-file":                      s.tls("serving-kube-apiserver.crt"),
 		"tls-private-key-file":               s.tls("serving-kube-apiserver.key"),
@@ -82,6 +81,7 @@ func (s Server) apiServer() (definition, error) {
 	}
 	set(args, "advertise-address", s.AdvertiseAddress)
 	set(args, "admission-control-config-file", s.AdmissionConfig)
+	set(args, "egress-selector-config-file", s.EgressConfig)
 	var unhashed []string
 	if s.EncryptionConfig != "" {
 		args["encryption-provider-config"] = s.EncryptionConfig

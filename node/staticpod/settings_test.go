@@ -78,6 +78,7 @@ func TestSettingsReachTheirFlags(t *testing.T) {
 		{"audiences", func(s *Server) { s.ClusterDomain = "x.example" }, APIServer, "api-audiences", "https://kubernetes.default.svc.x.example,rke2"},
 		{"node name", func(s *Server) { s.NodeName = "n-9" }, KubeProxy, "hostname-override", "n-9"},
 		{"no audit", func(*Server) {}, APIServer, "audit-log-path", "-"},
+		{"egress", func(s *Server) { s.EgressConfig = "/var/lib/rancher/rke2/server/etc/egress-selector-config.yaml" }, APIServer, "egress-selector-config-file", "/var/lib/rancher/rke2/server/etc/egress-selector-config.yaml"},
 		{"audit", func(s *Server) { s.AuditPolicy = "/etc/rancher/rke2/audit-policy.yaml" }, APIServer, "audit-log-path", "/var/lib/rancher/rke2/server/logs/audit.log"},
 		{"no encryption", func(s *Server) { s.EncryptionConfig = "" }, APIServer, "encryption-provider-config-automatic-reload", "-"},
 		{"encryption", func(*Server) {}, APIServer, "encryption-provider-config-automatic-reload", "true"},

@@ -43,6 +43,7 @@ type Server struct {
 	EncryptionConfig     string // "" without secrets encryption
 	AdmissionConfig      string // pod security admission; "" for none
 	AuditPolicy          string // "" without audit
+	EgressConfig         string // egress selector configuration; "" lets kube-apiserver dial by itself
 	CloudConfig          string // of the cloud controller
 
 	EtcdInitial EtcdInitial // "" fields for a member that is started again without it
