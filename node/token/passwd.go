@@ -81,7 +81,9 @@ var ErrTokenLost = errors.New("cred/passwd is gone and no token is set; set the 
 
 // EnsurePasswd settles the cluster's secrets and makes <serverDir>/cred/passwd hold them. A server token that is
 // not set is the one of the file, and is generated where there is no file. Where a cluster exists already, another
-// server token than the file's is ErrTokenChanged, and no token at all is ErrTokenLost; the agent token may change at will. Rows of other users stay.
+// server token than the file's is ErrTokenChanged, and no token at all is ErrTokenLost; settings that still hold the
+// token before the last rotation do no harm (IsPrevious tells). The agent token may change at will. Rows of other
+// users stay.
 func EnsurePasswd(serverDir string, server, agent Secret, clusterExists bool) (Passwords, error) {
 	path := filepath.Join(serverDir, "cred", "passwd")
 	users, err := LoadPasswd(path)
@@ -96,7 +98,14 @@ func EnsurePasswd(serverDir string, server, agent Secret, clusterExists bool) (P
 			return Passwords{}, fmt.Errorf("token: %w", err)
 		}
 		if clusterExists && have != nil && have.Password != p.Server {
-			return Passwords{}, ErrTokenChanged
+			old, err := IsPrevious(serverDir, server)
+			if err != nil {
+				return Passwords{}, err
+			}
+			if !old {
+				return Passwords{}, ErrTokenChanged
+			}
+			p.Server = have.Password
 		}
 	case have != nil:
 		p.Server = have.Password
