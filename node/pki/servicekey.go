@@ -25,11 +25,9 @@ func EnsureServiceKey(serverDir string) ([]string, error) {
 		return nil, fmt.Errorf("ensure service account key: %w", err)
 	}
 	if data == nil {
-		key, err := rsa.GenerateKey(rand.Reader, 2048)
-		if err != nil {
-			return nil, fmt.Errorf("make service account key: %w", err)
+		if data, err = newServiceKey(); err != nil {
+			return nil, err
 		}
-		data = pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
 	}
 	if _, err := parseKey(data); err != nil {
 		return nil, fmt.Errorf("load service account key %s: %w; put it back, or remove it to invalidate all service account tokens", path, err)
@@ -45,6 +43,14 @@ func EnsureServiceKey(serverDir string) ([]string, error) {
 		written = append(written, f.Path)
 	}
 	return written, nil
+}
+
+func newServiceKey() ([]byte, error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil, fmt.Errorf("make service account key: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}), nil
 }
 
 // firstKeyPEM gives the first private key of a file that parseKey has read.
