@@ -24,6 +24,7 @@ type Params struct {
 	Address       string   // IP that other members and servers reach it at
 	ExposeMetrics bool     // etcd-expose-metrics
 	Alone         bool     // the only member: elections need not allow for a network
+	Reset         bool     // cluster-reset: forget all other members, and be there for this machine only
 	Initial       Initial  // empty for a member that has data already
 	Arguments     []string // etcd-arg: "key=value" in terms of etcd's configuration file
 }
@@ -38,8 +39,9 @@ type Initial struct {
 func Dir(dataDir string) string        { return path.Join(dataDir, "server/db/etcd") }
 func ConfigPath(dataDir string) string { return path.Join(Dir(dataDir), "config") }
 
-// PeerURL is where the other members reach this one.
-func (p Params) PeerURL() string { return "https://" + net.JoinHostPort(p.Address, "2380") }
+// ClientURL is where the servers' clients reach this member, and PeerURL where the other members do.
+func (p Params) ClientURL() string { return "https://" + net.JoinHostPort(p.Address, "2379") }
+func (p Params) PeerURL() string   { return "https://" + net.JoinHostPort(p.Address, "2380") }
 
 // InitialCluster is the first membership of a member that makes a new cluster.
 func (p Params) InitialCluster() string { return p.Name + "=" + p.PeerURL() }
@@ -58,13 +60,17 @@ func Render(p Params) ([]byte, error) {
 	if p.Alone {
 		heartbeat, election = 100, 1000
 	}
+	clients, peers := url("127.0.0.1", "2379")+","+url(p.Address, "2379"), url("127.0.0.1", "2380")+","+url(p.Address, "2380")
+	if p.Reset {
+		clients, peers, metrics = url("127.0.0.1", "2379"), url("127.0.0.1", "2380"), "http://127.0.0.1:2381"
+	}
 	tls := path.Join(p.DataDir, "server/tls/etcd")
 	config := map[string]any{
 		"name":                    p.Name,
 		"data-dir":                Dir(p.DataDir),
-		"listen-client-urls":      url("127.0.0.1", "2379") + "," + url(p.Address, "2379"),
+		"listen-client-urls":      clients,
 		"advertise-client-urls":   url(p.Address, "2379"),
-		"listen-peer-urls":        url("127.0.0.1", "2380") + "," + url(p.Address, "2380"),
+		"listen-peer-urls":        peers,
 		"listen-metrics-urls":     metrics,
 		"listen-client-http-urls": "https://127.0.0.1:2382",
 		"heartbeat-interval":      heartbeat,
@@ -85,7 +91,9 @@ func Render(p Params) ([]byte, error) {
 		"watch-progress-notify-interval":       5 * time.Second,
 		"bootstrap-defrag-threshold-megabytes": 100,
 	}
-	if p.Initial != (Initial{}) {
+	if p.Reset {
+		config["force-new-cluster"] = true
+	} else if p.Initial != (Initial{}) {
 		config["initial-advertise-peer-urls"] = p.PeerURL()
 		config["initial-cluster"] = p.Initial.Cluster
 		config["initial-cluster-state"] = p.Initial.State

@@ -28,11 +28,7 @@ func EnsureName(dataDir, node string) (string, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("read member name: %w", err)
 	}
-	random := make([]byte, 4)
-	if _, err := rand.Read(random); err != nil {
-		return "", fmt.Errorf("make member name: %w", err)
-	}
-	name := node + "-" + hex.EncodeToString(random)
+	name := NewName(node)
 	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
 		return "", fmt.Errorf("make member folder: %w", err)
 	}
@@ -40,6 +36,21 @@ func EnsureName(dataDir, node string) (string, error) {
 		return "", fmt.Errorf("keep member name: %w", err)
 	}
 	return name, nil
+}
+
+// NewName makes a name that no member of the cluster had before.
+func NewName(node string) string {
+	random := make([]byte, 4)
+	_, _ = rand.Read(random) // never fails (crypto/rand)
+	return node + "-" + hex.EncodeToString(random)
+}
+
+// NodeOf is the node's part of a member's name: all but the random end.
+func NodeOf(name string) string {
+	if i := strings.LastIndexByte(name, '-'); i >= 0 {
+		return name[:i]
+	}
+	return name
 }
 
 // HasData tells whether the member was started before: it then knows its cluster.
