@@ -12,7 +12,9 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
+	"time"
 
 	"keelson/node/config"
 	"keelson/node/server"
@@ -24,6 +26,7 @@ const configFile = "/etc/rancher/rke2/config.yaml"
 const usage = `usage: node <verb> [arguments]
 
   server [--config FILE]      run this machine as a server of its cluster (what PID 1 starts)
+  certificate check|rotate-ca when certificates end; new authorities for the cluster
   kubectl, ctr, crictl, etcdctl ARGUMENTS...
                               the tool of that name, set up for this machine
   version                     print versions
@@ -42,6 +45,8 @@ func Main(args []string, version string, stdout, stderr io.Writer) int {
 		err = serve(rest, version, stdout, stderr)
 	case "agent":
 		err = errors.New("agent: joining a cluster is not in this version; run `node server`, which makes a cluster of its own")
+	case "certificate":
+		err = certificates(context.Background(), rest, time.Now(), stdout, stderr)
 	case "kubectl", "ctr", "crictl", "etcdctl":
 		err = tool(verb, rest)
 	case "version", "--version":
@@ -56,9 +61,20 @@ func Main(args []string, version string, stdout, stderr io.Writer) int {
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "node:", err)
+		if args[0] == "server" || args[0] == "agent" {
+			tell(stdout, err)
+		}
 		return 1
 	}
 	return 0
+}
+
+// tell puts the reason why a supervisor ended on the machine's console, where somebody may be looking at a machine
+// that does not become a node. PID 1 shows the lines that begin so.
+func tell(console io.Writer, err error) {
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(console, "keelson: node: %s\n", strings.TrimSpace(line))
+	}
 }
 
 // serve runs the server until SIGTERM or SIGINT.

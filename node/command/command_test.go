@@ -26,7 +26,11 @@ func TestVerbs(t *testing.T) {
 		{"agent", []string{"agent"}, 1, "", "joining a cluster is not in this version"},
 		{"unknown flag", []string{"server", "--colour"}, 1, "", "-colour"},
 		{"broken settings", []string{"server", "--config", broken}, 1, "", broken},
-		{"broken settings name the key", []string{"server", "--config", broken}, 1, "", "no-such-key"},
+		{"broken settings name the key", []string{"server", "--config", broken}, 1, "keelson: node: server: " + broken, "no-such-key"},
+		{"certificate without a verb", []string{"certificate"}, 1, "", "usage: node certificate"},
+		{"certificate, unknown verb", []string{"certificate", "melt"}, 1, "", `unknown verb "melt"`},
+		{"certificates of no cluster", []string{"certificate", "check", "--data-dir", t.TempDir()}, 1, "", "part of a cluster?"},
+		{"authorities without a token", []string{"certificate", "rotate-ca", "--data-dir", t.TempDir()}, 1, "", "read token: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
