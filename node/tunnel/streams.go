@@ -1,0 +1,124 @@
+package tunnel
+
+import (
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// streams counts what runs through one tunnel, bounds it, and waits for its end.
+type streams struct {
+	mu    sync.Mutex
+	open  int
+	most  int
+	ended bool
+	wg    sync.WaitGroup
+}
+
+// enter takes a place; each success wants a leave.
+func (s *streams) enter() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.ended:
+		return errEnded
+	case s.open >= s.most:
+		return errStreams
+	}
+	s.open++
+	s.wg.Add(1)
+	return nil
+}
+
+func (s *streams) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open--
+	s.wg.Done()
+}
+
+// end lets nobody in any more, and returns when all have left.
+func (s *streams) end() {
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+	s.wg.Wait()
+}
+
+// stream is the server's end of one connection through a tunnel. Its deadlines are its own, because those of
+// remotedialer do harm (v0.6.1 connection.go, readbuffer.go): a write deadline closes the connection when it passes even
+// if the write was done in time, and a read deadline does not wake a reader. A deadline that passes here ends the stream.
+type stream struct {
+	net.Conn
+	done func() // called once, by the first Close
+
+	mu          sync.Mutex
+	closed      bool
+	expired     bool
+	read, write *time.Timer
+}
+
+func (s *stream) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	for _, t := range []*time.Timer{s.read, s.write} {
+		if t != nil {
+			t.Stop()
+		}
+	}
+	s.mu.Unlock()
+	err := s.Conn.Close()
+	s.done()
+	return err
+}
+
+func (s *stream) expire() {
+	s.mu.Lock()
+	s.expired = !s.closed
+	s.mu.Unlock()
+	_ = s.Close()
+}
+
+// explain makes an error that a deadline caused say so.
+func (s *stream) explain(n int, err error) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil && s.expired {
+		err = os.ErrDeadlineExceeded
+	}
+	return n, err
+}
+
+func (s *stream) Read(b []byte) (int, error)  { return s.explain(s.Conn.Read(b)) }
+func (s *stream) Write(b []byte) (int, error) { return s.explain(s.Conn.Write(b)) }
+
+func (s *stream) SetDeadline(t time.Time) error {
+	if err := s.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return s.SetWriteDeadline(t)
+}
+
+func (s *stream) SetReadDeadline(t time.Time) error  { return s.at(&s.read, t) }
+func (s *stream) SetWriteDeadline(t time.Time) error { return s.at(&s.write, t) }
+
+func (s *stream) at(timer **time.Timer, t time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return net.ErrClosed
+	}
+	if *timer != nil {
+		(*timer).Stop()
+		*timer = nil
+	}
+	if !t.IsZero() {
+		*timer = time.AfterFunc(time.Until(t), s.expire)
+	}
+	return nil
+}
