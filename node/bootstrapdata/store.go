@@ -33,7 +33,7 @@ var (
 
 // Load reads and decrypts the record that password encrypts.
 func Load(ctx context.Context, s Store, password token.Secret) (Data, error) {
-	r, err := find(ctx, s, password)
+	r, password, err := find(ctx, s, password)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func Load(ctx context.Context, s Store, password token.Secret) (Data, error) {
 // Save writes data as the cluster's record if there is none, and tells whether it did. The first server's data
 // wins; an empty value is the lock that a server holds while it makes its data, and is replaced.
 func Save(ctx context.Context, s Store, password token.Secret, data Data) (bool, error) {
-	r, err := find(ctx, s, password)
+	r, password, err := find(ctx, s, password)
 	if err != nil {
 		return false, err
 	}
@@ -63,7 +63,7 @@ const attempts = 5
 // A record that does not exist, or is another token's, is an error: there is nothing to replace.
 func Replace(ctx context.Context, s Store, password token.Secret, change func(Data) (Data, error)) (Data, error) {
 	for range attempts {
-		r, err := find(ctx, s, password)
+		r, password, err := find(ctx, s, password)
 		if err != nil {
 			return nil, err
 		}
@@ -133,22 +133,26 @@ func Sync(ctx context.Context, s Store, password token.Secret, serverDir string)
 	return Reconcile(serverDir, record)
 }
 
-// find returns the record of password, or an empty one. A store that holds another's record is refused: writing
-// beside it would split the cluster.
-func find(ctx context.Context, s Store, password token.Secret) (Record, error) {
+// find returns the record of password, or an empty one, and the password that opens it: during a rotation the token
+// before still finds the record. A store that holds another's record is refused: writing beside it would split the
+// cluster.
+func find(ctx context.Context, s Store, password token.Secret) (Record, token.Secret, error) {
 	all, err := s.List(ctx, Prefix)
 	if err != nil {
-		return Record{}, fmt.Errorf("list bootstrap data: %w", err)
+		return Record{}, "", fmt.Errorf("list bootstrap data: %w", err)
 	}
 	switch {
 	case len(all) == 0:
-		return Record{Key: Key(password)}, nil
+		return Record{Key: Key(password)}, password, nil
 	case len(all) > 1:
-		return Record{}, ErrSeveral
+		return Record{}, "", ErrSeveral
 	case all[0].Key != Key(password):
-		return Record{}, ErrOtherToken
+		if next, ok := successor(ctx, s, password); ok && all[0].Key == Key(next) {
+			return all[0], next, nil
+		}
+		return Record{}, "", ErrOtherToken
 	}
-	return all[0], nil
+	return all[0], password, nil
 }
 
 // Serve gives the plain text that /v1-rke2/server-bootstrap answers with: the record, or the files of this server
