@@ -132,7 +132,7 @@ func parseRequest(body []byte) (Request, error) {
 		return Request{}, fmt.Errorf("%w: operation %q: save, list, prune and delete are known", ErrRequest, r.Operation)
 	}
 	if r.Dir != nil && *r.Dir != "" && (!filepath.IsAbs(*r.Dir) || filepath.Clean(*r.Dir) != *r.Dir) {
-		return Request{}, fmt.Errorf("%w: dir %q: give an absolute path without . and ..", ErrRequest, *r.Dir)
+		return Request{}, fmt.Errorf("%w: dir %q: without . and .. in it, an absolute path is wanted", ErrRequest, *r.Dir)
 	}
 	if r.Retention != nil && *r.Retention < 0 {
 		return Request{}, fmt.Errorf("%w: retention %d is less than nothing", ErrRequest, *r.Retention)
