@@ -48,7 +48,8 @@ func (s *streams) end() {
 
 // stream is the server's end of one connection through a tunnel. Its deadlines are its own, because those of
 // remotedialer do harm (v0.6.1 connection.go, readbuffer.go): a write deadline closes the connection when it passes even
-// if the write was done in time, and a read deadline does not wake a reader. A deadline that passes here ends the stream.
+// if the write was done in time, and a read deadline does not wake a reader. A Read or Write that is cut by its deadline
+// here ends the stream, for there is no other way to wake remotedialer.
 type stream struct {
 	net.Conn
 	done func() // called once, by the first Close
@@ -56,8 +57,24 @@ type stream struct {
 	mu          sync.Mutex
 	closed      bool
 	expired     bool
-	read, write *time.Timer
+	read, write side
 }
+
+// side is the deadline of one direction.
+type side struct {
+	until time.Time
+	timer *time.Timer
+	busy  int // calls that run
+}
+
+func (d *side) stop() {
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer = nil
+	}
+}
+
+func (d *side) passed() bool { return !d.until.IsZero() && !time.Now().Before(d.until) }
 
 func (s *stream) Close() error {
 	s.mu.Lock()
@@ -66,36 +83,34 @@ func (s *stream) Close() error {
 		return nil
 	}
 	s.closed = true
-	for _, t := range []*time.Timer{s.read, s.write} {
-		if t != nil {
-			t.Stop()
-		}
-	}
+	s.read.stop()
+	s.write.stop()
 	s.mu.Unlock()
 	err := s.Conn.Close()
 	s.done()
 	return err
 }
 
-func (s *stream) expire() {
-	s.mu.Lock()
-	s.expired = !s.closed
-	s.mu.Unlock()
-	_ = s.Close()
-}
+func (s *stream) Read(b []byte) (int, error)  { return s.do(&s.read, s.Conn.Read, b) }
+func (s *stream) Write(b []byte) (int, error) { return s.do(&s.write, s.Conn.Write, b) }
 
-// explain makes an error that a deadline caused say so.
-func (s *stream) explain(n int, err error) (int, error) {
+func (s *stream) do(d *side, call func([]byte) (int, error), b []byte) (int, error) {
+	s.mu.Lock()
+	if d.passed() {
+		s.mu.Unlock()
+		return 0, os.ErrDeadlineExceeded
+	}
+	d.busy++
+	s.mu.Unlock()
+	n, err := call(b)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	d.busy--
 	if err != nil && s.expired {
 		err = os.ErrDeadlineExceeded
 	}
 	return n, err
 }
-
-func (s *stream) Read(b []byte) (int, error)  { return s.explain(s.Conn.Read(b)) }
-func (s *stream) Write(b []byte) (int, error) { return s.explain(s.Conn.Write(b)) }
 
 func (s *stream) SetDeadline(t time.Time) error {
 	if err := s.SetReadDeadline(t); err != nil {
@@ -107,18 +122,24 @@ func (s *stream) SetDeadline(t time.Time) error {
 func (s *stream) SetReadDeadline(t time.Time) error  { return s.at(&s.read, t) }
 func (s *stream) SetWriteDeadline(t time.Time) error { return s.at(&s.write, t) }
 
-func (s *stream) at(timer **time.Timer, t time.Time) error {
+func (s *stream) at(d *side, t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return net.ErrClosed
 	}
-	if *timer != nil {
-		(*timer).Stop()
-		*timer = nil
+	d.stop()
+	if d.until = t; t.IsZero() {
+		return nil
 	}
-	if !t.IsZero() {
-		*timer = time.AfterFunc(time.Until(t), s.expire)
-	}
+	d.timer = time.AfterFunc(time.Until(t), func() {
+		s.mu.Lock()
+		due := d.busy > 0 && d.passed()
+		s.expired = s.expired || due
+		s.mu.Unlock()
+		if due {
+			_ = s.Close()
+		}
+	})
 	return nil
 }
