@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -18,6 +19,7 @@ import (
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
 	"google.golang.org/protobuf/proto"
+	"sigs.k8s.io/yaml"
 )
 
 // Why a member's data cannot be looked at.
@@ -71,6 +73,27 @@ func parseIdentity(r fileutil.FileReader) (Identity, error) {
 			return Identity{}, ErrNoIdentity
 		}
 	}
+}
+
+// ReadInitial reads the first membership from the configuration that is there, as long as it has this member in it
+// under own, its name and peer URL. etcd does not use it any more, but another text would be another pod.
+func ReadInitial(dataDir, own string) (Initial, error) {
+	content, err := os.ReadFile(ConfigPath(dataDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Initial{}, nil
+	}
+	if err != nil {
+		return Initial{}, fmt.Errorf("read etcd configuration: %w", err)
+	}
+	var c struct {
+		Cluster string `json:"initial-cluster"`
+		State   string `json:"initial-cluster-state"`
+	}
+	// It is written anew anyhow; one that cannot be read is no reason to stop.
+	if err := yaml.Unmarshal(content, &c); err != nil || !slices.Contains(strings.Split(c.Cluster, ","), own) {
+		return Initial{}, nil
+	}
+	return Initial{Cluster: c.Cluster, State: c.State}, nil
 }
 
 // Known is the membership as far as the member had applied it when it stopped. The others may have gone on since.

@@ -267,3 +267,36 @@ func TestURLs(t *testing.T) {
 		t.Errorf("got %s and %s", p.ClientURL(), p.PeerURL())
 	}
 }
+
+// TestReadInitial: a start with data renders what is there already, as long as it fits.
+func TestReadInitial(t *testing.T) {
+	p := params()
+	p.DataDir = t.TempDir()
+	p.Initial = Initial{Cluster: "x=https://10.0.0.9:2380," + p.InitialCluster(), State: "existing"}
+	content, err := Render(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ReadInitial(p.DataDir, p.InitialCluster()); err != nil || got != (Initial{}) {
+		t.Errorf("none: got %v, %v", got, err)
+	}
+	if err := os.MkdirAll(Dir(p.DataDir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		content []byte
+		own     string
+		want    Initial
+	}{
+		"the same":        {content, p.InitialCluster(), p.Initial},
+		"another address": {content, p.Name + "=https://10.0.0.3:2380", Initial{}},
+		"broken":          {[]byte("\t{"), p.InitialCluster(), Initial{}},
+	} {
+		if err := os.WriteFile(ConfigPath(p.DataDir), c.content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ReadInitial(p.DataDir, c.own); err != nil || got != c.want {
+			t.Errorf("%s: got %v, %v; want %v", name, got, err, c.want)
+		}
+	}
+}
