@@ -16,7 +16,9 @@ import (
 
 	"keelson/node/bootstrapdata"
 	"keelson/node/bootstrapdata/etcdstore"
+	"keelson/node/endpoints"
 	"keelson/node/etcd"
+	"keelson/node/member"
 	"keelson/node/nodeobject"
 	"keelson/node/pki"
 	"keelson/node/readiness"
@@ -30,12 +32,7 @@ const etcdEndpoint = "https://127.0.0.1:2379"
 // awaitEtcd connects to the member and returns when it serves.
 func (s *Server) awaitEtcd(ctx context.Context) error {
 	// The client outlives this step.
-	client, err := etcd.NewClient(context.WithoutCancel(ctx), etcd.Connection{
-		Endpoints: []string{etcdEndpoint},
-		CAFile:    s.server("tls", "etcd", "server-ca.crt"),
-		CertFile:  s.server("tls", "etcd", "client.crt"),
-		KeyFile:   s.server("tls", "etcd", "client.key"),
-	})
+	client, err := etcd.NewClient(context.WithoutCancel(ctx), s.etcdFiles())
 	if err != nil {
 		return err
 	}
@@ -43,10 +40,15 @@ func (s *Server) awaitEtcd(ctx context.Context) error {
 		<-ctx.Done()
 		return client.Close()
 	})
+	if len(s.voters) > 0 {
+		if err := member.Promote(ctx, s.memberConfig(), s.voters); err != nil {
+			return err
+		}
+	}
 	if err := etcd.Ready(ctx, client, etcdEndpoint, s.member.Name, s.member.PeerURL()); err != nil {
 		return err
 	}
-	s.store = etcdstore.New(client)
+	s.etcd, s.store = client, etcdstore.New(client)
 	s.milestone("etcd ready")
 	return nil
 }
@@ -103,6 +105,10 @@ func (s *Server) restConfig() (*rest.Config, error) {
 	return config, nil
 }
 
+// annotationFirstUse tells on the Node that the cluster's authority, whose hash it holds, was trusted because it was
+// the first one seen.
+const annotationFirstUse = "keelson.io/trusted-on-first-use"
+
 // markNode puts RKE2's labels and annotations on the Node, and those of the settings that the kubelet may not set.
 func (s *Server) markNode(ctx context.Context) error {
 	marks := nodeobject.Marks{
@@ -117,6 +123,11 @@ func (s *Server) markNode(ctx context.Context) error {
 	if external := texts(s.settings.NodeExternalIP); len(external) > 0 {
 		marks.Annotations[nodeobject.AnnotationExternal] = strings.Join(external, ",")
 	}
+	s.mu.Lock()
+	if s.firstUsed != "" {
+		marks.Annotations[annotationFirstUse] = s.firstUsed
+	}
+	s.mu.Unlock()
 	maps.Copy(marks.Labels, s.others)
 	return nodeobject.Ensure(ctx, s.client, s.settings.NodeName, marks)
 }
@@ -149,8 +160,33 @@ func (s *Server) awaitSystemPods(ctx context.Context) error {
 	return nil
 }
 
-// apiServers lists where kube-apiserver is reached: with one server, at its own address.
+// watchEndpoints knows from now on where the cluster's kube-apiservers are, and has etcd tell the servers that run none.
+func (s *Server) watchEndpoints(context.Context) error {
+	latest := make(chan []string)
+	s.background("endpoints", func(ctx context.Context) error {
+		return endpoints.Watch(ctx, s.client, func(all []string) {
+			s.mu.Lock()
+			s.apis = all
+			s.mu.Unlock()
+			select {
+			case latest <- all:
+			case <-ctx.Done():
+			}
+		})
+	})
+	s.background("published endpoints", func(ctx context.Context) error {
+		return member.Publish(ctx, s.etcd, latest, s.log)
+	})
+	return nil
+}
+
+// apiServers lists where kube-apiservers are reached. Before the cluster has said so, this server knows its own.
 func (s *Server) apiServers(context.Context) ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.apis) > 0 {
+		return s.apis, nil
+	}
 	if !s.isReady() {
 		return nil, errors.New("kube-apiserver does not serve yet")
 	}

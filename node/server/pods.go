@@ -120,25 +120,6 @@ func (s *Server) proxyEnvironment() []string {
 	})
 }
 
-// nameMember settles who this server is among etcd's members. A member with data does not read where its cluster
-// began, but is told the same ever after: another text would be another pod.
-func (s *Server) nameMember(context.Context) error {
-	name, err := etcd.EnsureName(s.settings.DataDir, s.settings.NodeName)
-	if err != nil {
-		return err
-	}
-	s.member = etcd.Params{
-		DataDir:       s.settings.DataDir,
-		Name:          name,
-		Address:       s.settings.NodeIP[0].String(),
-		ExposeMetrics: s.settings.EtcdExposeMetrics,
-		Alone:         true,
-		Arguments:     s.settings.Etcd.Args,
-	}
-	s.member.Initial = etcd.Initial{Cluster: s.member.InitialCluster(), State: "new"}
-	return nil
-}
-
 func (s *Server) writeEtcd(context.Context) error {
 	config, err := etcd.Render(s.member)
 	if err != nil {
@@ -148,6 +129,22 @@ func (s *Server) writeEtcd(context.Context) error {
 		return err
 	}
 	return s.writePod(staticpod.Etcd)
+}
+
+// writeFirstAPIServer lets kube-apiserver start beside etcd, for which it waits. A learner answers no reads, so the
+// kube-apiserver of a server that joins would give up again and again: it starts when the member votes.
+func (s *Server) writeFirstAPIServer(ctx context.Context) error {
+	if s.learner {
+		return nil
+	}
+	return s.writeAPIServer(ctx)
+}
+
+func (s *Server) writeJoinedAPIServer(ctx context.Context) error {
+	if !s.learner {
+		return nil
+	}
+	return s.writeAPIServer(ctx)
 }
 
 // writeAPIServer writes kube-apiserver's own files and then its pod.

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"k8s.io/client-go/kubernetes"
 
 	"keelson/node/bootstrapdata/etcdstore"
@@ -91,12 +92,17 @@ type Server struct {
 	passwords token.Passwords
 	pki       pki.Params
 	member    etcd.Params
+	voters    []string // client URLs of the other members that vote
+	learner   bool     // this server joins a cluster, and its member does not vote yet
+	etcd      *clientv3.Client
 	store     *etcdstore.Store
 	client    kubernetes.Interface
 	api       *supervisorapi.Server
 	others    map[string]string // labels that the kubelet may not set
 
-	mu sync.Mutex // one milestone line at a time
+	mu        sync.Mutex // guards what follows, and one line on the console at a time
+	apis      []string   // host:port of the cluster's kube-apiservers, as last seen
+	firstUsed string     // hash of an authority that was trusted because it was the first one seen
 }
 
 // New checks the configuration; nothing is started.
@@ -147,9 +153,14 @@ func (s *Server) run(ctx context.Context, steps []sequence.Step, started func())
 func (s *Server) milestone(what string) {
 	var up unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) // cannot fail for this clock
+	s.console(fmt.Sprintf("%s (%.3f s)", what, float64(up.Nano())/1e9))
+}
+
+// console puts a line on the machine's console.
+func (s *Server) console(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fmt.Fprintf(s.cfg.Console, "keelson: node: %s (%.3f s)\n", what, float64(up.Nano())/1e9)
+	fmt.Fprintf(s.cfg.Console, "keelson: node: %s\n", text)
 }
 
 // data, server and agent name paths below RKE2's three folders.

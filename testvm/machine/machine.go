@@ -20,6 +20,7 @@ import (
 
 	"keelson/testvm/cidata"
 	"keelson/testvm/console"
+	"keelson/testvm/lan"
 	"keelson/testvm/qemu"
 )
 
@@ -37,6 +38,9 @@ type Config struct {
 	Seed       cidata.Volume // a token is added as vendor-data where it has none
 	SeedFormat cidata.Format // vfat where empty
 	Parameters []string      // further kernel parameters, for a direct start
+
+	LAN *lan.Port // where a second network card is plugged in; nil: there is none
+	MAC string    // of that card
 
 	Reboots bool               // a reset starts the guest again instead of ending QEMU
 	Follow  func(console.Line) // hears every line of the console
@@ -226,6 +230,9 @@ func (m *Machine) Start(ctx context.Context) error {
 			{Path: m.path("cidata.img"), Format: "raw", Serial: "cidata"},
 		},
 		Network: true, Forwards: m.ports,
+	}
+	if m.config.LAN != nil {
+		c.Cards = []qemu.Card{{Netdev: m.config.LAN.Netdev, MAC: m.config.MAC}}
 	}
 	switch m.config.Firmware {
 	case qemu.UEFI:

@@ -37,6 +37,12 @@ type Disk struct {
 // Forward takes a TCP port of the host's loopback into the guest.
 type Forward struct{ Host, Guest int }
 
+// Card is a network card beside the one of user networking.
+type Card struct {
+	Netdev func(id string) string // value of -netdev
+	MAC    string
+}
+
 // Config is one machine. Binary and Accel must be given, everything else has
 // a zero value that means "none".
 type Config struct {
@@ -55,6 +61,7 @@ type Config struct {
 	Disks    []Disk
 	Network  bool // user networking: guest 10.0.2.15, host 10.0.2.2, DNS 10.0.2.3
 	Forwards []Forward
+	Cards    []Card
 	FWCfg    map[string]string // name to file
 	NoReboot bool              // a reset of the guest ends QEMU
 }
@@ -119,6 +126,10 @@ func (c Config) Args() ([]string, error) {
 		}
 		// Without romfile= the firmware would load a PXE ROM and try it.
 		a = append(a, "-netdev", netdev, "-device", "virtio-net-pci,netdev=net0,romfile=")
+	}
+	for i, card := range c.Cards {
+		id := fmt.Sprintf("card%d", i)
+		a = append(a, "-netdev", card.Netdev(id), "-device", fmt.Sprintf("virtio-net-pci,netdev=%s,mac=%s,romfile=", id, card.MAC))
 	}
 	for _, name := range sortedKeys(c.FWCfg) {
 		a = append(a, "-fw_cfg", "name="+escape(name)+",file="+escape(c.FWCfg[name]))

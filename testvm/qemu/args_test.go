@@ -35,6 +35,10 @@ func TestArgs(t *testing.T) {
 			c.Disks = []Disk{{Path: "disk.qcow2", Format: "qcow2"}}
 			c.FWCfg = map[string]string{"opt/keelson/user-data": "user-data", "opt/keelson/meta-data": "meta-data"}
 		})},
+		{"two-cards", with(func(c *Config) {
+			c.Firmware, c.Network = BIOS, true
+			c.Cards = []Card{{Netdev: func(id string) string { return "dgram,id=" + id + ",local.type=unix" }, MAC: "52:54:00:4b:45:01"}}
+		})},
 		{"kvm-least", Config{Accel: KVM, Firmware: BIOS}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
