@@ -52,6 +52,8 @@ func (s *Server) openListener(context.Context) error {
 		Ready:      s.isReady,
 		APIServers: s.apiServers,
 		Bootstrap:  s.bootstrap,
+		Config:     s.clusterConfig,
+		Members:    s.etcdMemberList,
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -34,7 +35,7 @@ type installed struct {
 // install makes the table of routes: all there are.
 func (s *Server) install(h Handlers) *installed {
 	read := []string{http.MethodGet, http.MethodHead}
-	return &installed{
+	in := &installed{
 		accounts: s.accounts(h.Users),
 		routes: map[string]route{
 			"/cacerts": {nil, read, func(w http.ResponseWriter, _ *http.Request, _ identity) {
@@ -82,6 +83,8 @@ func (s *Server) install(h Handlers) *installed {
 			}},
 		},
 	}
+	maps.Copy(in.routes, s.joining(h))
+	return in
 }
 
 // serve is every request's way: rate, size, start-up, who, what.

@@ -47,6 +47,10 @@ type Handlers struct {
 	APIServers func(ctx context.Context) ([]string, error)
 	// Bootstrap gives the plain bootstrap data; password is the server's, just proven.
 	Bootstrap func(ctx context.Context, password token.Secret) ([]byte, error)
+	// Config gives the settings that servers must agree on, and agents follow: a JSON document without any secret.
+	Config func(ctx context.Context) ([]byte, error)
+	// Members lists etcd's members, in a form that marshals as etcd's own Member does.
+	Members func(ctx context.Context) (any, error)
 }
 
 // Server is the listener.
