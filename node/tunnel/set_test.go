@@ -38,6 +38,7 @@ func TestSet(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, states, told{two, true})
+	eventually(t, "two has the tunnel", func() bool { return servers[1].Has("w1") })
 	if got, want := set.States(), map[string]bool{one: true, two: true}; !maps.Equal(got, want) {
 		t.Errorf("States = %v; want %v", got, want)
 	}
