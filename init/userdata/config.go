@@ -34,7 +34,7 @@ type Config struct {
 	InstanceID string // meta-data instance-id
 	Hostname   string // the name of the node, one label or more
 	FQDN       string // with the domain, for /etc/hosts
-	Role       string // RoleServer, also where nobody says
+	Role       string // RoleServer or RoleAgent; RoleServer where nobody says
 	Files      []File // write_files in order, then rke2's map
 	NTP        NTP
 	Timezone   string // name below /usr/share/zoneinfo, checked for form only
@@ -44,8 +44,11 @@ type Config struct {
 	SSHKeys    []string // for the debug overlay; reported elsewhere
 }
 
-// RoleServer is the one role of this version: control plane and workloads.
-const RoleServer = "server"
+// Roles of a machine.
+const (
+	RoleServer = "server" // control plane and workloads
+	RoleAgent  = "agent"  // workloads alone
+)
 
 // File is one entry of write_files, content decoded. The owner is root.
 type File struct {

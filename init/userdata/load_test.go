@@ -63,7 +63,6 @@ func TestProblems(t *testing.T) {
 		{"rke2 is a list", "#cloud-config\nrke2: [a]\n", "ud: line 2: rke2: is a list where a map", true},
 		{"role", "#cloud-config\nrke2: {role: master}\n", "ud: line 2: rke2.role: \"master\" is no role", true},
 		{"role is a map", "#cloud-config\nrke2: {role: {a: b}}\n", "rke2.role: is a map where a text", true},
-		{"agent", "#cloud-config\nrke2: {role: agent}\n", "agents come in a later version", true},
 		{"key twice", "#cloud-config\nhostname: a\nhostname: b\n", "ud: line 3: hostname: is given twice, first in line 2", true},
 		{"merge key", "#cloud-config\ngrowpart: &a {b: c}\nrke2:\n  <<: *a\n", "merge key", true},
 		{"runcmd", "#cloud-config\nruncmd: [ls]\n", "ud: line 2: runcmd: is not supported: there is no shell", false},

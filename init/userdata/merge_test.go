@@ -134,13 +134,13 @@ func TestProblemsNameTheirDocument(t *testing.T) {
 	_, problems := Load(Documents{
 		Meta:   []Document{doc("md", "local-hostname: a_b\n")},
 		Vendor: []Document{doc("vd", "#cloud-config\nruncmd: [a]\n"), doc("vd2", "\x1f\x8b")},
-		User:   []Document{doc("ud", "#cloud-config\nrke2: {role: agent}\n"), doc("ud2", "#!/bin/sh\n")},
+		User:   []Document{doc("ud", "#cloud-config\nrke2: {role: worker}\n"), doc("ud2", "#!/bin/sh\n")},
 	})
 	want := `note md: line 1: local-hostname: "a_b" is not a host name; use letters, digits and -, at most 63 between dots and 253 in all (passed over)
 note vd: line 2: runcmd: is not supported: there is no shell to run it (passed over)
 note vd2: gzip: unexpected EOF; compress it anew (passed over)
 note ud2: line 1: is a script; a node has no shell to run it. Give a #cloud-config document instead (passed over)
-FATAL ud: line 2: rke2.role: agents come in a later version; write server`
+FATAL ud: line 2: rke2.role: "worker" is no role; write server or agent`
 	if got := render(problems); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
@@ -149,17 +149,21 @@ FATAL ud: line 2: rke2.role: agents come in a later version; write server`
 func TestRole(t *testing.T) {
 	tests := []struct{ name, text, want string }{
 		{"server", "rke2: {role: server}\n", ""},
+		{"agent", "rke2: {role: agent, server: \"https://10.0.0.1:9345\", token: x}\n", ""},
 		{"nobody says", "rke2: {}\n", ""},
 		{"empty", "rke2: {role: }\n", "FATAL ud: line 2: rke2.role: is empty where a text is wanted"},
-		{"agent", "rke2:\n  role: agent\n", "FATAL ud: line 3: rke2.role: agents come in a later version; write server"},
-		{"upper case", "rke2: {role: Server}\n", `FATAL ud: line 2: rke2.role: "Server" is no role; write server`},
-		{"endless", "rke2: {role: " + strings.Repeat("x", 99) + "}\n", `FATAL ud: line 2: rke2.role: "` + strings.Repeat("x", 40) + `" is no role; write server`},
+		{"upper case", "rke2: {role: Server}\n", `FATAL ud: line 2: rke2.role: "Server" is no role; write server or agent`},
+		{"endless", "rke2: {role: " + strings.Repeat("x", 99) + "}\n", `FATAL ud: line 2: rke2.role: "` + strings.Repeat("x", 40) + `" is no role; write server or agent`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := said(t, tt.text, tt.want)
-			if cfg.Role != RoleServer {
-				t.Errorf("got the role %q", cfg.Role)
+			want := RoleServer
+			if tt.name == "agent" {
+				want = RoleAgent
+			}
+			if cfg.Role != want {
+				t.Errorf("got the role %q, want %q", cfg.Role, want)
 			}
 			if tt.want == "" && strings.Contains(string(cfg.Files[0].Data), "role") {
 				t.Errorf("got %q, want no role in node's settings", cfg.Files[0].Data)

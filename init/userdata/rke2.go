@@ -33,12 +33,10 @@ func (l *loader) role(n *yaml.Node) {
 	s, ok := l.String(n, "rke2.role")
 	switch {
 	case !ok:
-	case s == RoleServer:
+	case s == RoleServer, s == RoleAgent:
 		l.cfg.Role = s
-	case s == "agent":
-		l.Bad(n, "rke2.role", "agents come in a later version; write server")
 	default:
-		l.Bad(n, "rke2.role", "%.40q is no role; write server", s)
+		l.Bad(n, "rke2.role", "%.40q is no role; write server or agent", s)
 	}
 }
 
