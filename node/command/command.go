@@ -27,6 +27,8 @@ const usage = `usage: node <verb> [arguments]
 
   server [--config FILE]      run this machine as a server of its cluster (what PID 1 starts)
   certificate check|rotate-ca when certificates end; new authorities for the cluster
+  token create|list|delete|generate|rotate
+                              tokens that machines join with
   kubectl, ctr, crictl, etcdctl ARGUMENTS...
                               the tool of that name, set up for this machine
   version                     print versions
@@ -47,6 +49,8 @@ func Main(args []string, version string, stdout, stderr io.Writer) int {
 		err = errors.New("agent: joining a cluster is not in this version; run `node server`, which makes a cluster of its own")
 	case "certificate":
 		err = certificates(context.Background(), rest, time.Now(), stdout, stderr)
+	case "token":
+		err = tokenVerb(context.Background(), rest, time.Now(), stdout, stderr)
 	case "kubectl", "ctr", "crictl", "etcdctl":
 		err = tool(verb, rest)
 	case "version", "--version":

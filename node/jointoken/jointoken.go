@@ -54,10 +54,13 @@ func Usages() []string { return []string{"authentication", "signing"} }
 
 // Check finds what kube-apiserver would store and nobody could use.
 func (t Token) Check() error {
+	if err := t.grammar(); err != nil {
+		return err
+	}
 	if len(t.Groups) > 0 && !slices.Contains(t.Usages, "authentication") {
 		return errors.New("bootstrap token: groups need the usage authentication")
 	}
-	return t.grammar()
+	return nil
 }
 
 func (t Token) grammar() error {
