@@ -36,8 +36,12 @@ type Member struct {
 
 // Stop ends the server; its data stays.
 func (m *Member) Stop() {
+	if m.server == nil {
+		return
+	}
 	_ = m.Client.Close()
 	m.server.Close()
+	m.server = nil
 }
 
 // Start runs n members of one cluster and waits until each serves. change may be nil.
