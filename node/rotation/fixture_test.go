@@ -203,7 +203,7 @@ func (m *machine) await(t *testing.T, want ...string) {
 	}
 }
 
-// serverTokens are the tokens that open the way of servers.
+// serverTokens are the tokens that open the way of servers, sorted.
 func serverTokens(users []token.User) []string {
 	var out []string
 	for _, u := range users {
@@ -211,6 +211,7 @@ func serverTokens(users []token.User) []string {
 			out = append(out, u.Password.Reveal())
 		}
 	}
+	slices.Sort(out)
 	return out
 }
 

@@ -96,7 +96,7 @@ func New(cfg Config) (*Rotator, error) {
 
 func (r *Rotator) passwdPath() string { return filepath.Join(r.cfg.ServerDir, "cred", "passwd") }
 
-// Users are all rows that are honoured now. During an overlap two rows have the same name.
+// Users are all rows that are honoured now. During an overlap two rows have the same name, the present one last.
 func (r *Rotator) Users() []token.User {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -104,11 +104,11 @@ func (r *Rotator) Users() []token.User {
 }
 
 func (r *Rotator) honoured() []token.User {
-	all := append([]token.User(nil), r.users...)
+	var all []token.User
 	if r.cfg.Now().Before(r.previous.Expires) {
-		all = append(all, r.previous.Users()...)
+		all = r.previous.Users()
 	}
-	return all
+	return append(all, r.users...)
 }
 
 // Passwords are the cluster's present tokens.

@@ -170,7 +170,7 @@ func TestRefusals(t *testing.T) {
 			s.readyz = say(429, "too many requests")
 		}, trust.ErrNotReady, nil},
 		{"busy proxy", func(t *testing.T, root *authority, s *supervisor, c *trust.Config) {
-			s.cacerts = func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "later", 503) }
+			s.cacerts = func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "later", http.StatusServiceUnavailable) }
 		}, trust.ErrNotReady, []string{`"later"`}},
 		{"kube-apiserver", func(t *testing.T, root *authority, s *supervisor, c *trust.Config) {
 			s.cacerts = say(401, "Unauthorized")
@@ -184,7 +184,7 @@ func TestRefusals(t *testing.T) {
 		}, trust.ErrNotSupervisor, []string{`"nginx"`, `"text/html"`, `begins "<html>\n`, `the certificate of "CN=rke2"`}},
 		{"web server without the path", func(t *testing.T, root *authority, s *supervisor, c *trust.Config) { s.cacerts = http.NotFound }, trust.ErrNotSupervisor, []string{"404"}},
 		{"redirection", func(t *testing.T, root *authority, s *supervisor, c *trust.Config) {
-			s.cacerts = http.RedirectHandler("https://elsewhere.invalid/", 302).ServeHTTP
+			s.cacerts = http.RedirectHandler("https://elsewhere.invalid/", http.StatusFound).ServeHTTP
 		}, trust.ErrNotSupervisor, []string{`"https://elsewhere.invalid/"`}},
 		{"no readyz", func(t *testing.T, root *authority, s *supervisor, c *trust.Config) { s.readyz = http.NotFound }, trust.ErrNotSupervisor, nil},
 		{"no TLS", func(t *testing.T, root *authority, s *supervisor, c *trust.Config) {
