@@ -157,7 +157,7 @@ func (m *Manager) Prepare(makeDir bool) error {
 // fails is told of and recorded; it does not end Run.
 func (m *Manager) Run(ctx context.Context) error {
 	next := m.next()
-	reconcile := m.now().Add(m.Reconcile)
+	reconcile := m.now().Add(min(m.Reconcile, time.Minute)) // soon after the start, which may follow a restore
 	for {
 		// The wall clock may be set meanwhile, so that no sleep is longer than a minute.
 		at := reconcile
