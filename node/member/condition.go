@@ -22,11 +22,11 @@ const ConditionVoter corev1.NodeConditionType = "EtcdIsVoter"
 // refreshAfter is how old a condition that has not changed may be (k3s pkg/etcd).
 const refreshAfter = 5 * time.Minute
 
-// voter is the condition for what the own member said; removed when the Node says that it was taken out.
-func voter(state *clientv3.StatusResponse, err error, removed bool) corev1.NodeCondition {
+// voter is the condition for what the own member said.
+func voter(state *clientv3.StatusResponse, err error) corev1.NodeCondition {
 	c := corev1.NodeCondition{Type: ConditionVoter, Status: corev1.ConditionFalse}
 	switch {
-	case errors.Is(err, ErrRemoved), err != nil && removed:
+	case errors.Is(err, ErrRemoved):
 		c.Reason, c.Message = "NotAMember", "Node is not a member of the etcd cluster"
 	case err != nil:
 		c.Reason, c.Message = "Unhealthy", "etcd on this node does not answer: "+err.Error()
@@ -40,6 +40,16 @@ func voter(state *clientv3.StatusResponse, err error, removed bool) corev1.NodeC
 	return c
 }
 
+// takenOut tells whether this machine's Node says that its member was removed on request. There is nothing to ask then,
+// and a question might meet the member in its last second (see own). The annotations of the next member end it.
+func (c *Controller) takenOut() bool {
+	if c.Nodes == nil {
+		return false
+	}
+	node, err := c.lister.Get(c.Node)
+	return err == nil && node.Annotations[AnnotationRemoved] != "" && node.Annotations[nodeobject.AnnotationEtcdName] == ""
+}
+
 // setCondition writes the condition to this machine's Node when it says something new, or is old.
 func (c *Controller) setCondition(ctx context.Context, state *clientv3.StatusResponse, problem error, now time.Time) error {
 	if c.Nodes == nil {
@@ -49,8 +59,7 @@ func (c *Controller) setCondition(ctx context.Context, state *clientv3.StatusRes
 	if err != nil {
 		return nil // not registered yet
 	}
-	removed := node.Annotations[AnnotationRemoved] != "" && node.Annotations[nodeobject.AnnotationEtcdName] == ""
-	next := voter(state, problem, removed)
+	next := voter(state, problem)
 	next.LastHeartbeatTime, next.LastTransitionTime = metav1.NewTime(now), metav1.NewTime(now)
 	if i := slices.IndexFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == ConditionVoter }); i >= 0 {
 		have := node.Status.Conditions[i]

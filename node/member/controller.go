@@ -137,6 +137,9 @@ func (c *Controller) tell(err error) {
 
 // round looks once at everything, and tells when to look again.
 func (c *Controller) round(ctx context.Context) (time.Duration, error) {
+	if c.takenOut() {
+		return c.every, c.setCondition(ctx, nil, ErrRemoved, time.Now())
+	}
 	state, err := own(ctx, c.Client)
 	problem := c.setCondition(ctx, state, err, time.Now())
 	if err != nil || state.IsLearner || state.Leader != state.Header.MemberId {

@@ -268,21 +268,18 @@ func TestVoter(t *testing.T) {
 		return &clientv3.StatusResponse{Leader: leader, IsLearner: learner}
 	}
 	for _, c := range []struct {
-		state   *clientv3.StatusResponse
-		err     error
-		removed bool
-		status  corev1.ConditionStatus
-		reason  string
+		state  *clientv3.StatusResponse
+		err    error
+		status corev1.ConditionStatus
+		reason string
 	}{
-		{status(1, false), nil, false, corev1.ConditionTrue, "MemberNotLearner"},
-		{status(1, true), nil, false, corev1.ConditionFalse, "MemberIsLearner"},
-		{status(0, false), nil, false, corev1.ConditionFalse, "Unhealthy"},
-		{nil, errors.New("refused"), false, corev1.ConditionFalse, "Unhealthy"},
-		{nil, errors.New("refused"), true, corev1.ConditionFalse, "NotAMember"},
-		{nil, ErrRemoved, false, corev1.ConditionFalse, "NotAMember"},
-		{status(1, false), nil, true, corev1.ConditionTrue, "MemberNotLearner"}, // it has come back
+		{status(1, false), nil, corev1.ConditionTrue, "MemberNotLearner"},
+		{status(1, true), nil, corev1.ConditionFalse, "MemberIsLearner"},
+		{status(0, false), nil, corev1.ConditionFalse, "Unhealthy"},
+		{nil, errors.New("refused"), corev1.ConditionFalse, "Unhealthy"},
+		{nil, fmt.Errorf("member 1: %w", ErrRemoved), corev1.ConditionFalse, "NotAMember"},
 	} {
-		if got := voter(c.state, c.err, c.removed); got.Status != c.status || got.Reason != c.reason || got.Type != "EtcdIsVoter" || got.Message == "" {
+		if got := voter(c.state, c.err); got.Status != c.status || got.Reason != c.reason || got.Type != "EtcdIsVoter" || got.Message == "" {
 			t.Errorf("%v, %v: got %+v", c.state, c.err, got)
 		}
 	}
