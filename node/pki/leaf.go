@@ -96,7 +96,7 @@ func ensureLeaf(b *batch, p Params, spec leafSpec, ca *authority) (due time.Time
 	}
 	cert := spec.good(chain, key, ca, p.Now)
 	if cert == nil {
-		if chain, err = spec.issue(key, ca, p.Now); err != nil {
+		if chain, err = spec.issue(key.Public(), ca, p.Now); err != nil {
 			return due, err
 		}
 		certs, err := parseCerts(chain)
@@ -135,7 +135,7 @@ func (s leafSpec) good(chain []byte, key crypto.Signer, ca *authority, now time.
 }
 
 // issue signs a certificate and puts the authority's bundle behind it.
-func (s leafSpec) issue(key crypto.Signer, ca *authority, now time.Time) ([]byte, error) {
+func (s leafSpec) issue(public crypto.PublicKey, ca *authority, now time.Time) ([]byte, error) {
 	serial, err := newSerial()
 	if err != nil {
 		return nil, err
@@ -152,7 +152,7 @@ func (s leafSpec) issue(key crypto.Signer, ca *authority, now time.Time) ([]byte
 		tmpl.Subject.Organization = []string{s.org}
 	}
 	tmpl.DNSNames, tmpl.IPAddresses = split(s.names)
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca.cert, key.Public(), ca.key)
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca.cert, public, ca.key)
 	if err != nil {
 		return nil, fmt.Errorf("issue %s: %w", s.cn, err)
 	}

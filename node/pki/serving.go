@@ -71,7 +71,7 @@ func (s *Serving) issue(now time.Time) (*tls.Certificate, error) {
 	names := slices.Concat([]string{"localhost", "127.0.0.1", "::1", p.NodeName, "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + p.ClusterDomain},
 		texts(p.Addresses), p.SANs, texts(p.ServiceIPs))
 	leaf := leafSpec{cn: "rke2", org: "rke2", usage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, names: names}
-	chain, err := leaf.issue(key, ca, now)
+	chain, err := leaf.issue(key.Public(), ca, now)
 	if err != nil {
 		return nil, err
 	}
