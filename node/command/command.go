@@ -4,7 +4,6 @@ package command
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"keelson/node/agent"
 	"keelson/node/config"
 	"keelson/node/server"
 )
@@ -26,6 +26,7 @@ const configFile = "/etc/rancher/rke2/config.yaml"
 const usage = `usage: node <verb> [arguments]
 
   server [--config FILE]      run this machine as a server of its cluster (what PID 1 starts)
+  agent [--config FILE]       run it as an agent, which holds workloads alone
   certificate check|rotate-ca when certificates end; new authorities for the cluster
   token create|list|delete|generate|rotate
                               tokens that machines join with
@@ -46,7 +47,7 @@ func Main(args []string, version string, stdout, stderr io.Writer) int {
 	case "server":
 		err = serve(rest, version, stdout, stderr)
 	case "agent":
-		err = errors.New("agent: joining a cluster is not in this version; run `node server`, which makes a cluster of its own")
+		err = join(rest, version, stdout, stderr)
 	case "certificate":
 		err = certificates(context.Background(), rest, time.Now(), stdout, stderr)
 	case "token":
@@ -83,15 +84,31 @@ func tell(console io.Writer, err error) {
 
 // serve runs the server until SIGTERM or SIGINT.
 func serve(args []string, version string, stdout, stderr io.Writer) error {
-	flags := flag.NewFlagSet("node server", flag.ContinueOnError)
+	return supervise("server", args, version, stderr, func(settings config.Config, log *slog.Logger) (runner, error) {
+		return server.New(server.Config{Settings: settings, Version: version, Environ: os.Environ(), Log: log, Console: stdout})
+	})
+}
+
+// join runs the agent.
+func join(args []string, version string, stdout, stderr io.Writer) error {
+	return supervise("agent", args, version, stderr, func(settings config.Config, log *slog.Logger) (runner, error) {
+		return agent.New(agent.Config{Settings: settings, Version: version, Environ: os.Environ(), Log: log, Console: stdout})
+	})
+}
+
+type runner interface{ Run(context.Context) error }
+
+// supervise loads the settings and runs what build makes of them.
+func supervise(role string, args []string, version string, stderr io.Writer, build func(config.Config, *slog.Logger) (runner, error)) error {
+	flags := flag.NewFlagSet("node "+role, flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	file := flags.String("config", configFile, "configuration file; drop-ins are read from FILE.d")
 	if err := flags.Parse(args); err != nil {
-		return fmt.Errorf("server: %w", err)
+		return fmt.Errorf("%s: %w", role, err)
 	}
 	settings, err := config.Load(*file)
 	if err != nil {
-		return fmt.Errorf("server: %w", err)
+		return fmt.Errorf("%s: %w", role, err)
 	}
 	level := slog.LevelInfo
 	if settings.Debug {
@@ -100,14 +117,14 @@ func serve(args []string, version string, stdout, stderr io.Writer) error {
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	log.Info("starting", "version", version, "built_with", goVersion())
 
-	s, err := server.New(server.Config{Settings: settings, Version: version, Environ: os.Environ(), Log: log, Console: stdout})
+	r, err := build(settings, log)
 	if err != nil {
-		return fmt.Errorf("server: %w", err)
+		return fmt.Errorf("%s: %w", role, err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	if err := s.Run(ctx); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("server: %w", err)
+	if err := r.Run(ctx); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("%s: %w", role, err)
 	}
 	return nil
 }

@@ -13,6 +13,10 @@ func TestVerbs(t *testing.T) {
 	if err := os.WriteFile(broken, []byte("node-name: a\nno-such-key: 1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	empty := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(empty, []byte("node-name: a\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name           string
 		args           []string
@@ -23,7 +27,8 @@ func TestVerbs(t *testing.T) {
 		{"help", []string{"help"}, 0, "server [--config FILE]", ""},
 		{"version", []string{"version"}, 0, "node v1\n", ""},
 		{"unknown verb", []string{"dance"}, 2, "", `unknown verb "dance"`},
-		{"agent", []string{"agent"}, 1, "", "joining a cluster is not in this version"},
+		{"agent, unknown flag", []string{"agent", "--colour"}, 1, "", "-colour"},
+		{"agent, no settings", []string{"agent", "--config", empty}, 1, "keelson: node: agent: settings: server: is not set", "token: is not set"},
 		{"unknown flag", []string{"server", "--colour"}, 1, "", "-colour"},
 		{"broken settings", []string{"server", "--config", broken}, 1, "", broken},
 		{"broken settings name the key", []string{"server", "--config", broken}, 1, "keelson: node: server: " + broken, "no-such-key"},
