@@ -70,14 +70,13 @@ func NewClient(c Config) (*Client, error) {
 func (c *Client) Run(ctx context.Context) error {
 	wait, said := c.config.Retry, ""
 	for {
-		since := time.Now()
-		err := c.once(ctx)
+		lived, err := c.once(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
 		c.tell(false)
-		if time.Since(since) > c.config.RetryMost {
-			wait, said = c.config.Retry, "" // it lived; an end at once, again and again, is no reason to hurry
+		if lived > c.config.RetryMost { // a tunnel that ends at once, again and again, is no reason to hurry
+			wait, said = c.config.Retry, ""
 		}
 		if text := err.Error(); text != said {
 			c.config.Log.Warn("tunnel is down", "error", err)
@@ -110,14 +109,15 @@ func (c *Client) tell(up bool) {
 	}
 }
 
-// once opens a tunnel and serves it until it ends, which is always an error.
-func (c *Client) once(ctx context.Context) error {
+// once opens a tunnel and serves it until it ends, which is always an error; lived is for how long it was up.
+func (c *Client) once(ctx context.Context) (lived time.Duration, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ws, under, err := c.open(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
+	since := time.Now()
 	ws.SetReadLimit(maxMessage)
 	under.start(c.config.Silence, writeTimeout)
 	g := &gate{session: ctx, allow: c.config.Allow, streams: &streams{most: maxStreams}, refused: func(network, address string) {
@@ -131,7 +131,7 @@ func (c *Client) once(ctx context.Context) error {
 	_ = ws.Close() // first, so that nothing of the session waits for a write
 	session.Close()
 	g.streams.end()
-	return fmt.Errorf("tunnel ended: %w", err)
+	return time.Since(since), fmt.Errorf("tunnel ended: %w", err)
 }
 
 // open does TCP, TLS and the websocket's handshake, which ctx cuts short.

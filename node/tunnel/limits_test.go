@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
 )
@@ -116,7 +117,7 @@ func asked(t *testing.T, s *Server, ws *websocket.Conn) {
 
 func TestHugeMessage(t *testing.T) {
 	a := newAuthority(t)
-	s := server(t, ServerConfig{})
+	s := server(t, ServerConfig{Silence: time.Hour})
 	ws, _, err := dialWebsocket(t, a, a.serve("127.0.0.1:0", supervisor(s)).address, "w1")
 	if err != nil {
 		t.Fatal(err)

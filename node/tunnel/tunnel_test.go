@@ -106,6 +106,7 @@ func TestRefusedAddress(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
 		if _, err := conn.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "connect not allowed") {
 			t.Errorf("%s %s: Read = %v; want connect not allowed", c.network, c.address, err)
 		}
