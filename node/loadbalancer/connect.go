@@ -99,11 +99,12 @@ func (b *Balancer) connect(ctx context.Context, client net.Conn, servers []serve
 			case <-slow.C:
 				again = next == len(servers)
 			case a := <-answers:
+				began := pending[a.server]
 				delete(pending, a.server)
 				if a.err == nil {
 					for other, since := range pending {
 						if time.Since(since) >= b.patience {
-							b.tell(event{kind: dialFailed, server: other})
+							b.tell(event{kind: dialFailed, server: other, began: since})
 						}
 					}
 					if l := b.open(client, a); l != nil {
@@ -111,7 +112,7 @@ func (b *Balancer) connect(ctx context.Context, client net.Conn, servers []serve
 					}
 				} else if ctx.Err() == nil {
 					b.log.Debug("dial", "server", a.server, "error", a.err)
-					b.tell(event{kind: dialFailed, server: a.server})
+					b.tell(event{kind: dialFailed, server: a.server, began: began})
 				}
 				again = next == len(servers) && len(pending) > 0
 			}

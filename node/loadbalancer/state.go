@@ -55,6 +55,7 @@ type event struct {
 	server string
 	list   []string
 	at     time.Time
+	began  time.Time // of dialFailed: when the dial began
 }
 
 // move is a server's way from one state to another.
@@ -77,6 +78,7 @@ type server struct {
 	connections int
 	level       kind // up or down once a tunnel was spoken of, else listed
 	since       time.Time
+	reached     time.Time // the last good dial
 }
 
 // machine is the state of every server. It is pure: events in, effects out, no clock, no locks, no sockets.
@@ -134,11 +136,15 @@ func (m *machine) apply(e event) (out effects) {
 	switch e.kind {
 	case dialed:
 		s.connections++
+		s.reached = e.at
 		m.success(s, true, e.at, &out)
 		if s.level == up {
 			m.success(s, false, e.at, &out)
 		}
 	case dialFailed:
+		if e.began.Before(s.reached) {
+			break // another connection was opened meanwhile: this failure is old news
+		}
 		m.failure(s, true, e.at, &out)
 	case healthy:
 		m.success(s, false, e.at, &out)

@@ -111,7 +111,8 @@ func TestTable(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := with(t, c.before)
-			out := m.apply(event{kind: c.kind, server: c.server, at: epoch.Add(c.after)})
+			at := epoch.Add(c.after)
+			out := m.apply(event{kind: c.kind, server: c.server, at: at, began: at})
 			if got := words(m); got != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
@@ -187,10 +188,27 @@ func TestTunnelIsALevel(t *testing.T) {
 		{event{kind: ticked}, "a:FAILED b:FAILED"},
 	} {
 		step.e.at = epoch.Add(time.Duration(i) * time.Second)
+		step.e.began = step.e.at
 		m.apply(step.e)
 		if got := words(m); got != step.want {
 			t.Fatalf("step %d: got %s, want %s", i, got, step.want)
 		}
+	}
+}
+
+// TestOldFailure: a dial that began before another succeeded says nothing about the server now, and must not end the
+// connections it has.
+func TestOldFailure(t *testing.T) {
+	m := with(t, "a:FAILED")
+	began := epoch
+	m.apply(event{kind: dialed, server: "a", at: epoch.Add(time.Second)})
+	m.apply(event{kind: dialFailed, server: "a", at: epoch.Add(2 * time.Second), began: began})
+	if got, want := words(m), "a:RECOVERING/1"; got != want {
+		t.Errorf("after an old failure: got %s, want %s", got, want)
+	}
+	m.apply(event{kind: dialFailed, server: "a", at: epoch.Add(2 * time.Second), began: epoch.Add(2 * time.Second)})
+	if got, want := words(m), "a:FAILED"; got != want {
+		t.Errorf("after a new failure: got %s, want %s", got, want)
 	}
 }
 
@@ -214,6 +232,7 @@ func FuzzMachine(f *testing.F) {
 		for ; len(play) >= 2; play = play[2:] {
 			at = at.Add(time.Duration(play[1]) * time.Second)
 			e := event{kind: kind(play[0] % 9), server: addresses[play[1]%4], at: at}
+			e.began = at.Add(-time.Duration(play[0]/9) * time.Second)
 			if e.kind == listed {
 				for i, address := range addresses {
 					if play[1]>>i&1 == 1 {
