@@ -52,7 +52,7 @@ func newLAN(t *testing.T) *lan {
 	t.Helper()
 	dir := t.TempDir()
 	var all []netip.Addr
-	for i := 1; i <= 9; i++ {
+	for i := 1; i <= 14; i++ {
 		all = append(all, netip.MustParseAddr(address(i)), netip.MustParseAddr(address(100+i)))
 	}
 	if _, err := pki.EnsureCertificates(pki.Params{

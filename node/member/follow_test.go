@@ -77,7 +77,7 @@ func followed(ctx context.Context, t *testing.T, l *lan, all []*machine) {
 	})
 	<-old.etcd.Server.StopNotify()
 
-	// Of two voters one is down: neither may go. There is no quorum to remove it with, and none may be lost.
+	// One of the two that are left may go as long as both are up, the last one never.
 	request(ctx, t, client, rest[0].name)
 	eventually(ctx, t, "the request is granted", func() bool {
 		n, err := nodes.Get(ctx, rest[0].name, metav1.GetOptions{})

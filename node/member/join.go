@@ -149,7 +149,7 @@ func Promote(ctx context.Context, c Config, endpoints []string) error {
 		}
 		defer others.Close()
 	}
-	check := time.Now().Add(callTimeout)
+	check := time.Now().Add(reachWithin)
 	for {
 		state, err := own(ctx, self)
 		switch {
@@ -159,12 +159,12 @@ func Promote(ctx context.Context, c Config, endpoints []string) error {
 			return nil
 		case err == nil && state.IsLearner && others != nil:
 			err = advance(ctx, others, endpoints, state)
-			check = time.Now().Add(callTimeout)
+			check = time.Now().Add(reachWithin)
 		case time.Now().After(check):
 			if lost := c.lost(ctx, endpoints); lost != nil {
 				return lost
 			}
-			check = time.Now().Add(callTimeout)
+			check = time.Now().Add(reachWithin)
 		}
 		if cause := pause(ctx, pollEvery); cause != nil {
 			return fmt.Errorf("become a voting member: %w", errors.Join(cause, err))

@@ -16,6 +16,7 @@ import (
 
 // TestCluster is the life of three servers, on the real etcd with real TLS.
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	ctx := within(t, 100*time.Second)
 	l := newLAN(t)
 	a := l.machine(t, 1, "a", nil)
@@ -176,7 +177,7 @@ func partition(ctx context.Context, t *testing.T, l *lan, all []*machine) {
 	}
 	l.isolate(old.id())
 	defer l.isolate("")
-	short, cancel := context.WithTimeout(ctx, 3*time.Second)
+	short, cancel := context.WithTimeout(ctx, 1500*time.Millisecond)
 	defer cancel()
 	if _, err := minority.Put(short, "part", "minority"); err == nil {
 		t.Error("the minority acknowledged a write")

@@ -161,6 +161,7 @@ func TestStartWithoutData(t *testing.T) {
 // TestAlone: one real member. Its machine gets another address; then its key is published, and a second server finds
 // a cluster that does not know it.
 func TestAlone(t *testing.T) {
+	t.Parallel()
 	ctx := within(t, 60*time.Second)
 	l := newLAN(t)
 	m := l.machine(t, 4, "a", nil)

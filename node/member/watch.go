@@ -53,7 +53,7 @@ func (c Config) watch(ctx context.Context, every time.Duration) error {
 }
 
 func (c Config) list(ctx context.Context, client *clientv3.Client) (*clientv3.MemberListResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, reachWithin)
 	defer cancel()
 	return client.MemberList(ctx)
 }
