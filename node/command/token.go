@@ -49,7 +49,7 @@ type tokens struct {
 // tokenVerb runs `node token`.
 func tokenVerb(ctx context.Context, args []string, now time.Time, stdout, stderr io.Writer) error {
 	if len(args) == 0 {
-		return errors.New("token: a verb is needed\n\n" + tokenUsage)
+		return fmt.Errorf("token: a verb is needed\n\n%s", tokenUsage)
 	}
 	t := &tokens{now: now, stdout: stdout, stderr: stderr}
 	flags := flag.NewFlagSet("token "+args[0], flag.ContinueOnError)

@@ -31,6 +31,7 @@ func etcd(t *testing.T) *clientv3.Client {
 	dir := t.TempDir()
 	cfg := embed.NewConfig()
 	cfg.Dir, cfg.LogLevel = filepath.Join(dir, "data"), "fatal"
+	cfg.TickMs, cfg.ElectionMs = 10, 100 // alone it waits for nobody
 	free := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
 	cfg.ListenClientUrls, cfg.ListenPeerUrls = []url.URL{free}, []url.URL{free}
 	server, err := embed.StartEtcd(cfg)

@@ -60,10 +60,12 @@ type Rotator struct {
 	cfg Config
 	cut func(step string) error // tests end the power here
 
-	mu       sync.Mutex // guards what follows, and the files
+	work    sync.Mutex // one change at a time: of the files, and of what follows
+	pending bool       // Changed is to be called
+
+	mu       sync.RWMutex // guards what follows against readers, who must not wait for etcd
 	users    []token.User
 	previous token.Previous
-	pending  bool // Changed is to be called
 }
 
 // New reads the server's tokens.
@@ -98,12 +100,8 @@ func (r *Rotator) passwdPath() string { return filepath.Join(r.cfg.ServerDir, "c
 
 // Users are all rows that are honoured now. During an overlap two rows have the same name, the present one last.
 func (r *Rotator) Users() []token.User {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.honoured()
-}
-
-func (r *Rotator) honoured() []token.User {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
 	var all []token.User
 	if r.cfg.Now().Before(r.previous.Expires) {
 		all = r.previous.Users()
@@ -113,15 +111,15 @@ func (r *Rotator) honoured() []token.User {
 
 // Passwords are the cluster's present tokens.
 func (r *Rotator) Passwords() token.Passwords {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.mu.RLock()
+	defer r.mu.RUnlock()
 	return token.PasswordsOf(r.users)
 }
 
 // Overlap gives the moment until which the token before is honoured, for status; false: there is none.
 func (r *Rotator) Overlap() (time.Time, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.mu.RLock()
+	defer r.mu.RUnlock()
 	return r.previous.Expires, r.previous.Passwords.Server != "" && r.cfg.Now().Before(r.previous.Expires)
 }
 
@@ -132,9 +130,9 @@ func (r *Rotator) Rotate(ctx context.Context, shown, next token.Secret) (token.S
 	if err != nil {
 		return "", err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	now := token.PasswordsOf(r.users)
+	r.work.Lock()
+	defer r.work.Unlock()
+	now := r.Passwords()
 	switch {
 	case same(r.previous.Passwords.Server, shown) && same(now.Server, next):
 		return next, nil
@@ -145,7 +143,9 @@ func (r *Rotator) Rotate(ctx context.Context, shown, next token.Secret) (token.S
 	case now.Agent != now.Server && same(now.Agent, next):
 		return "", fmt.Errorf("%w: it is the agents' token", ErrNewToken)
 	}
-	if err := bootstrapdata.Rotate(ctx, r.cfg.Store, shown, next, r.cfg.Now().Add(r.cfg.Overlap)); err != nil {
+	limited, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := bootstrapdata.Rotate(limited, r.cfg.Store, shown, next, r.cfg.Now().Add(r.cfg.Overlap)); err != nil {
 		return "", err
 	}
 	if err := r.cut("committed"); err != nil {
@@ -157,13 +157,20 @@ func (r *Rotator) Rotate(ctx context.Context, shown, next token.Secret) (token.S
 	return next, nil
 }
 
-// retry is how soon following is tried again after a failure.
-const retry = 5 * time.Second
+// patience is how long etcd may take to answer; without a majority it never does. retry is how soon following is tried
+// again after a failure.
+const (
+	patience = 15 * time.Second
+	retry    = 5 * time.Second
+)
 
 // Run follows rotations until ctx ends.
 func (r *Rotator) Run(ctx context.Context) error {
 	changes := r.cfg.Store.Changes(ctx, bootstrapdata.RotationKey)
 	var later <-chan time.Time
+	if until, ok := r.Overlap(); ok { // etcd may be silent until then
+		later = r.cfg.After(until.Sub(r.cfg.Now()))
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -174,9 +181,9 @@ func (r *Rotator) Run(ctx context.Context) error {
 			}
 		case <-later:
 		}
-		r.mu.Lock()
+		r.work.Lock()
 		wait, err := r.follow(ctx)
-		r.mu.Unlock()
+		r.work.Unlock()
 		later = nil
 		switch {
 		case ctx.Err() != nil:
@@ -191,10 +198,15 @@ func (r *Rotator) Run(ctx context.Context) error {
 }
 
 // follow brings this server in line with what etcd tells, and says after what time to look again (0: at the next
-// change). The caller holds mu.
+// change). The caller holds work.
 func (r *Rotator) follow(ctx context.Context) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	rotation, ok, err := bootstrapdata.Rotating(ctx, r.cfg.Store)
 	if err != nil {
+		if !r.cfg.Now().Before(r.previous.Expires) { // the overlap ends without etcd, too
+			err = errors.Join(err, r.forget())
+		}
 		return 0, err
 	}
 	if !ok {
@@ -221,7 +233,7 @@ func (r *Rotator) follow(ctx context.Context) (time.Duration, error) {
 
 // adopt takes the tokens of a rotation over, unless this server has them already.
 func (r *Rotator) adopt(rotation bootstrapdata.Rotation) error {
-	now := token.PasswordsOf(r.users)
+	now := r.Passwords()
 	old, next := now.Server, now.Server
 	var err error
 	if bootstrapdata.Key(now.Server) == rotation.To {
@@ -248,7 +260,7 @@ func (r *Rotator) adopt(rotation bootstrapdata.Rotation) error {
 	if err != nil {
 		return err
 	}
-	r.users = users
+	r.set(users, r.previous)
 	if err := r.cut("passwd"); err != nil {
 		return err
 	}
@@ -270,7 +282,7 @@ func (r *Rotator) tell() error {
 	if !r.pending {
 		return nil
 	}
-	if err := r.cfg.Changed(r.honoured()); err != nil {
+	if err := r.cfg.Changed(r.Users()); err != nil {
 		return fmt.Errorf("change users: %w", err)
 	}
 	r.pending = false
@@ -297,7 +309,8 @@ func (r *Rotator) keepPrevious(rotation bootstrapdata.Rotation, old token.Secret
 	if err := token.SavePrevious(r.cfg.ServerDir, next); err != nil {
 		return false, err
 	}
-	r.previous, r.pending = next, true
+	r.pending = true
+	r.set(r.users, next)
 	return true, nil
 }
 
@@ -310,7 +323,8 @@ func (r *Rotator) forget() error {
 	if err := token.SavePrevious(r.cfg.ServerDir, next); err != nil {
 		return err
 	}
-	r.previous, r.pending = next, true
+	r.pending = true
+	r.set(r.users, next)
 	return r.tell()
 }
 
@@ -320,7 +334,14 @@ func (r *Rotator) writeTokens() error {
 	if err != nil {
 		return fmt.Errorf("read server CA: %w", err)
 	}
-	return token.EnsureFiles(r.cfg.ServerDir, bundle, token.PasswordsOf(r.users))
+	return token.EnsureFiles(r.cfg.ServerDir, bundle, r.Passwords())
+}
+
+// set changes what readers see. The caller holds work, and may read the fields without mu.
+func (r *Rotator) set(users []token.User, previous token.Previous) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.users, r.previous = users, previous
 }
 
 func same(a, b token.Secret) bool {

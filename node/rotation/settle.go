@@ -14,8 +14,8 @@ import (
 // or none. What opens the cluster's record is right. settings is empty where none is set; if it opens nothing and is
 // not the one before the last rotation, the error is token.ErrTokenChanged.
 func (r *Rotator) Settle(ctx context.Context, settings token.Secret) (token.Passwords, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.work.Lock()
+	defer r.work.Unlock()
 	if settings != "" {
 		if err := r.settle(ctx, settings); err != nil {
 			return token.Passwords{}, err
@@ -24,7 +24,7 @@ func (r *Rotator) Settle(ctx context.Context, settings token.Secret) (token.Pass
 	if _, err := r.follow(ctx); err != nil {
 		return token.Passwords{}, err
 	}
-	return token.PasswordsOf(r.users), nil
+	return r.Passwords(), nil
 }
 
 func (r *Rotator) settle(ctx context.Context, settings token.Secret) error {
@@ -32,7 +32,7 @@ func (r *Rotator) settle(ctx context.Context, settings token.Secret) error {
 	if err != nil {
 		return fmt.Errorf("token: %w", err)
 	}
-	now := token.PasswordsOf(r.users).Server
+	now := r.Passwords().Server
 	if same(now, password) {
 		return nil
 	}
@@ -63,7 +63,8 @@ func (r *Rotator) settle(ctx context.Context, settings token.Secret) error {
 	if _, err := file.Ensure(r.passwdPath(), data, 0o600); err != nil {
 		return err
 	}
-	r.users, r.pending = users, true
+	r.pending = true
+	r.set(users, r.previous)
 	if err := r.writeTokens(); err != nil {
 		return err
 	}

@@ -215,3 +215,83 @@ func TestAsk(t *testing.T) {
 		t.Errorf("nobody there: got %v", err)
 	}
 }
+
+// stuck is a store that has lost its majority.
+type stuck struct{ Store }
+
+func (stuck) List(ctx context.Context, _ string) ([]bootstrapdata.Record, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// TestReadersDoNotWaitForEtcd: who logs in, or asks for the status, while etcd is silent.
+func TestReadersDoNotWaitForEtcd(t *testing.T) {
+	m := newMachine(t, etcd(t), newClock(), passwd("old"))
+	cfg := m.config()
+	cfg.Store = stuck{m.store}
+	r, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := r.Rotate(ctx, "old", "next")
+		done <- err
+	}()
+	if got := serverTokens(r.Users()); len(got) != 1 || got[0] != "old" || r.Passwords().Server != "old" {
+		t.Errorf("got %q", got)
+	}
+	if _, ok := r.Overlap(); ok {
+		t.Error("an overlap")
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestOverlapEndsWithoutEtcd: a server that was restarted during the overlap, and whose etcd is silent since.
+func TestOverlapEndsWithoutEtcd(t *testing.T) {
+	m := newMachine(t, etcd(t), newClock(), passwd("old"))
+	m.save(t, "old")
+	if _, err := m.boot(t).Rotate(t.Context(), "old", "next"); err != nil {
+		t.Fatal(err)
+	}
+	m.await(t, "next", "old")
+	cfg := m.config()
+	cfg.Store = silent{m.store}
+	r, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waits := make(chan struct{}, 1)
+	r.cfg.After = func(d time.Duration) <-chan time.Time {
+		ch := m.clock.After(d)
+		select {
+		case waits <- struct{}{}:
+		default:
+		}
+		return ch
+	}
+	run(t, r)
+	<-waits
+	m.clock.move(time.Hour)
+	m.await(t, "next")
+	if got := m.read(t, "cred/passwd-previous.json"); strings.Contains(got, `"old"`) {
+		t.Errorf("the token before is still on disk: %s", got)
+	}
+}
+
+// silent is a store that tells of no change and answers nothing.
+type silent struct{ Store }
+
+func (silent) List(context.Context, string) ([]bootstrapdata.Record, error) {
+	return nil, errors.New("no leader")
+}
+
+func (silent) Changes(ctx context.Context, _ string) <-chan struct{} {
+	told := make(chan struct{})
+	context.AfterFunc(ctx, func() { close(told) })
+	return told
+}
