@@ -85,6 +85,7 @@ type Agent struct {
 	// written, which is what orders the accesses.
 	host        config.Host
 	settings    config.Config // resolved, with what the cluster has decided
+	port        string        // of the cluster's supervisors
 	images      *systemimage.Layout
 	worker      *worker.Worker
 	password    token.Secret

@@ -17,10 +17,12 @@ import (
 	"k8s.io/client-go/util/cert"
 
 	"keelson/node/config"
+	"keelson/node/loadbalancer"
 	"keelson/node/pki"
 	"keelson/node/sequence"
 	"keelson/node/supervisorclient"
 	"keelson/node/trust"
+	"keelson/node/worker"
 )
 
 func TestStepsCanRun(t *testing.T) {
@@ -45,6 +47,8 @@ func TestStepsFollowWhatTheyRead(t *testing.T) {
 	}
 	for _, c := range []struct{ step, needs, because string }{
 		{"containerd", "system images", "its configuration names the pause image"},
+		{"node password", "folders", "sweeping its folder would take away what it is writing"},
+		{"kubeconfigs", "folders", "sweeping their folder would take away what it is writing"},
 		{"trust", "settings", "the machine has an address then"},
 		{"trust", "load balancers", "what is asked later goes through them"},
 		{"cluster", "trust", "the client is made there"},
@@ -448,5 +452,68 @@ func TestPersist(t *testing.T) {
 	err = a.persist(ctx, "it", func(context.Context) error { cancel(stop); return errors.New("odd") })
 	if !errors.Is(err, stop) {
 		t.Errorf("got %v, want the cause of the end", err)
+	}
+}
+
+// The whole list, with stand-ins for what needs a machine: the address, and the two programs.
+func TestWholeStart(t *testing.T) {
+	c, m := newCluster(t, 3), newMachine(t)
+	a, _ := m.start(t, c, func(s *config.Config) { s.NodeLabels = []string{"disk=fast", "node-role.kubernetes.io/x=y"} })
+	list := a.steps()
+	for i, s := range list {
+		switch s.Name {
+		case "settings", "containerd":
+			list[i].Run = func(context.Context) error { return nil }
+		case "kubelet":
+			list[i].Run = func(context.Context) error {
+				a.kubelet = &worker.Kubelet{Others: map[string]string{"node-role.kubernetes.io/x": "y"}}
+				return nil
+			}
+		}
+	}
+	ctx, cancel := context.WithCancel(within(t))
+	defer cancel()
+	if err := a.run(ctx, list, func() {
+		await(t, ctx, "the last server alone, as the API says", func() bool {
+			servers := a.apiServers.Servers()
+			return slices.ContainsFunc(servers, func(s loadbalancer.Server) bool { return s.Address == "127.0.0.3:"+c.apiPort }) &&
+				!slices.ContainsFunc(servers, func(s loadbalancer.Server) bool { return s.Address == "127.0.0.2:"+c.apiPort })
+		})
+		await(t, ctx, "its tunnel", func() bool { return c.tunnels.Has("w-1") })
+		cancel()
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"node Ready (", "a node may not give itself node-role.kubernetes.io/x; an administrator may: kubectl label node w-1"} {
+		if !strings.Contains(m.console.String(), want) {
+			t.Errorf("the console lacks %q:\n%s", want, m.console)
+		}
+	}
+	for _, want := range []string{`"disk":"fast"`, `"rke2.io/hostname":"w-1"`, `"rke2.io/internal-ip":"10.0.2.15"`} {
+		if !bytes.Contains(c.patch, []byte(want)) {
+			t.Errorf("the Node's patch lacks %s: %s", want, c.patch)
+		}
+	}
+	if bytes.Contains(c.patch, []byte("node-role")) || c.patcher != "system:node:w-1" {
+		t.Errorf("%s patches %s", c.patcher, c.patch)
+	}
+	if !exists(a.agent("pod-manifests", "kube-proxy.yaml")) {
+		t.Error("kube-proxy has no pod")
+	}
+}
+
+func TestPartsFailureEndsTheAgent(t *testing.T) {
+	c, m := newCluster(t, 1), newMachine(t)
+	a, _ := m.start(t, c, nil)
+	broken := errors.New("broken")
+	err := a.run(t.Context(), []sequence.Step{
+		{Name: "one", Run: func(context.Context) error {
+			a.background("part", func(context.Context) error { return broken })
+			return nil
+		}},
+		{Name: "waits", Run: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }},
+	}, nil)
+	if !errors.Is(err, broken) || !strings.Contains(err.Error(), "part: ") {
+		t.Errorf("got %v, want the failure with the part's name", err)
 	}
 }

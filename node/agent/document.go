@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 
 	"keelson/node/config"
 )
@@ -21,6 +22,7 @@ type document struct {
 	ServiceIPRanges  []*net.IPNet
 	DisableCCM       bool
 	DisableKubeProxy bool
+	SupervisorPort   int
 }
 
 func parseDocument(content []byte) (document, error) {
@@ -64,6 +66,15 @@ func (d document) apply(c config.Config, h config.Host) (config.Config, error) {
 		return c, fmt.Errorf("the cluster's networks of services: %w", err)
 	}
 	return c.Resolve(h)
+}
+
+// port is where each server's supervisor listens. The server of the settings may be an address before several, with a
+// port of its own.
+func (d document) port() string {
+	if d.SupervisorPort <= 0 || d.SupervisorPort > 65535 {
+		return supervisorPort
+	}
+	return strconv.Itoa(d.SupervisorPort)
 }
 
 func prefixes(all []*net.IPNet) ([]netip.Prefix, error) {

@@ -123,7 +123,7 @@ func (a *Agent) readCluster(ctx context.Context) error {
 			if err != nil {
 				return marked{err, errSettings}
 			}
-			a.settings = settings
+			a.settings, a.port = settings, d.port()
 			return nil
 		})
 	})

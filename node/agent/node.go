@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,6 +16,9 @@ import (
 	"keelson/node/staticpod"
 	"keelson/node/trust"
 )
+
+// askTimeout is how long one question to kube-apiserver may take. The load balancer holds it while no server answers.
+const askTimeout = 10 * time.Second
 
 // checkVersion holds this machine's Kubernetes, which is that of its system images, against the cluster's.
 func (a *Agent) checkVersion(ctx context.Context) error {
@@ -30,10 +34,14 @@ func (a *Agent) checkVersion(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return a.persist(ctx, "kube-apiserver", func(context.Context) error {
-		cluster, err := client.Discovery().ServerVersion()
+	return a.persist(ctx, "kube-apiserver", func(ctx context.Context) error {
+		content, err := client.Discovery().RESTClient().Get().AbsPath("/version").Timeout(askTimeout).DoRaw(ctx)
 		if err != nil {
-			return marked{err, errPassing}
+			return marked{fmt.Errorf("ask for its version: %w", err), errPassing}
+		}
+		var cluster struct{ GitVersion string }
+		if err := json.Unmarshal(content, &cluster); err != nil {
+			return fmt.Errorf("read its version: %w", err)
 		}
 		return trust.AgentVersion(cluster.GitVersion, own)
 	})

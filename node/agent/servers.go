@@ -117,14 +117,13 @@ func (a *Agent) askServers(ctx context.Context) error {
 // setServers takes a list of kube-apiservers. A supervisor is wherever one of them is.
 func (a *Agent) setServers(list []string) {
 	var supervisors []string
-	_, port, _ := net.SplitHostPort(a.join) // checked by New
 	for _, server := range list {
 		host, _, err := net.SplitHostPort(server)
 		if err != nil {
 			a.log.Warn("server left out", "server", server, "error", err)
 			continue
 		}
-		supervisors = append(supervisors, net.JoinHostPort(host, port))
+		supervisors = append(supervisors, net.JoinHostPort(host, a.port))
 	}
 	supervisors = slices.Compact(supervisors)
 	a.log.Info("servers", "apiservers", list, "supervisors", supervisors)

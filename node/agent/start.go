@@ -10,7 +10,7 @@ func (a *Agent) steps() []sequence.Step {
 		{Name: "folders", Run: a.makeFolders},
 		{Name: "system images", Run: a.loadImages},
 		{Name: "containerd", After: []string{"folders", "system images"}, Run: a.startContainerd},
-		{Name: "node password", Run: a.ensurePassword},
+		{Name: "node password", After: []string{"folders"}, Run: a.ensurePassword},
 		{Name: "load balancers", After: []string{"folders"}, Run: a.startBalancers},
 		{Name: "trust", After: []string{"settings", "load balancers"}, Run: a.findCluster},
 		{Name: "cluster", After: []string{"trust"}, Run: a.readCluster},
