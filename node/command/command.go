@@ -30,6 +30,8 @@ const usage = `usage: node <verb> [arguments]
   certificate check|rotate-ca when certificates end; new authorities for the cluster
   token create|list|delete|generate|rotate
                               tokens that machines join with
+  etcd-snapshot save|list|delete|prune
+                              snapshots of etcd
   kubectl, ctr, crictl, etcdctl ARGUMENTS...
                               the tool of that name, set up for this machine
   version                     print versions
@@ -52,6 +54,8 @@ func Main(args []string, version string, stdout, stderr io.Writer) int {
 		err = certificates(context.Background(), rest, time.Now(), stdout, stderr)
 	case "token":
 		err = tokenVerb(context.Background(), rest, time.Now(), stdout, stderr)
+	case "etcd-snapshot":
+		err = snapshots(context.Background(), rest, stdout, stderr)
 	case "kubectl", "ctr", "crictl", "etcdctl":
 		err = tool(verb, rest)
 	case "version", "--version":

@@ -1,0 +1,152 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"keelson/node/etcdsnapshot"
+)
+
+func TestParseSnapshot(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		want string // the request's body
+	}{
+		{"save", `{"operation":"save"}`},
+		{"save --name before-upgrade --snapshot-compress", `{"operation":"save","name":["before-upgrade"],"compress":true}`},
+		{"save --etcd-snapshot-name x --etcd-snapshot-compress=false --etcd-snapshot-dir /d --etcd-snapshot-retention 3",
+			`{"operation":"save","name":["x"],"compress":false,"dir":"/d","retention":3}`},
+		{"ls -o json", `{"operation":"list"}`},
+		{"delete a -o yaml b", `{"operation":"delete","name":["a","b"]}`},
+		{"prune --snapshot-retention=0", `{"operation":"prune","retention":0}`},
+		{"list --s3", `{"operation":"list","s3":{}}`},
+		{"save --s3-bucket b --s3-secret-key k --etcd-s3-access-key a --s3-timeout 2m --s3-insecure --s3-retention 4",
+			`{"operation":"save","s3":{"bucket":"b","secretKey":"k","accessKey":"a","timeout":"2m0s","insecure":true,"retention":4}}`},
+	} {
+		got, err := parseSnapshot(strings.Fields(c.args), io.Discard)
+		if err != nil {
+			t.Errorf("%s: %v", c.args, err)
+			continue
+		}
+		body, err := got.body()
+		if err != nil {
+			t.Errorf("%s: %v", c.args, err)
+		}
+		var a, b any
+		if json.Unmarshal(body, &a) != nil || json.Unmarshal([]byte(c.want), &b) != nil || !reflect.DeepEqual(a, b) {
+			t.Errorf("%s: got %s, want %s", c.args, body, c.want)
+		}
+		if got.tokenFile != "/var/lib/rancher/rke2/server/token" || got.server != "https://127.0.0.1:9345" {
+			t.Errorf("%s: token file %q, server %q", c.args, got.tokenFile, got.server)
+		}
+	}
+	for args, says := range map[string]string{
+		"":               "a verb is needed",
+		"restore":        "unknown verb",
+		"save now":       `unexpected "now"`,
+		"delete":         "names are needed",
+		"list -o table2": "text, json and yaml",
+		"save --nope":    "nope",
+	} {
+		if _, err := parseSnapshot(strings.Fields(args), io.Discard); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: got %v, want %q", args, err, says)
+		}
+	}
+}
+
+// noEtcd is a server whose etcd is down: what needs only files works.
+type noEtcd struct{ etcdsnapshot.Etcd }
+
+func (noEtcd) Status(context.Context, string) (*clientv3.StatusResponse, error) {
+	return nil, io.ErrUnexpectedEOF
+}
+
+func TestSnapshotsAgainstTheHandler(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"etcd-snapshot-cp-1-1700000000", "etcd-snapshot-cp-1-1700000001.zip"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("0123456789"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := etcdsnapshot.New(etcdsnapshot.Config{Etcd: noEtcd{}, NodeName: "cp-1", Dir: dir, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/db/snapshot" || r.Header.Get("Authorization") != "mine" {
+			http.Error(w, "no", http.StatusTeapot)
+			return
+		}
+		m.Handler().ServeHTTP(w, r)
+	}))
+	defer s.Close()
+	run := func(args, header string) error {
+		t.Helper()
+		c, err := parseSnapshot(strings.Fields(args), io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.ask(context.Background(), s.Client(), s.URL, func(r *http.Request) { r.Header.Set("Authorization", header) })
+		return err
+	}
+	text := func(args string) string {
+		t.Helper()
+		c, err := parseSnapshot(strings.Fields(args), io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := c.ask(context.Background(), s.Client(), s.URL, func(r *http.Request) { r.Header.Set("Authorization", "mine") })
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		if err := c.print(&out, answer); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	got := text("list")
+	lines := strings.Split(strings.TrimSpace(got), "\n")
+	if len(lines) != 3 || !strings.HasPrefix(lines[0], "Name") || !strings.Contains(strings.Join(strings.Fields(lines[1]), " "), "file://"+dir+"/etcd-snapshot-cp-1-1700000000 10 2023") ||
+		!strings.HasSuffix(lines[2], "2023-11-14T22:13:21Z") {
+		t.Errorf("got\n%s", got)
+	}
+	var list etcdsnapshot.List
+	if err := json.Unmarshal([]byte(text("list -o json")), &list); err != nil || len(list.Items) != 2 {
+		t.Errorf("%v: %+v", err, list)
+	}
+	if got := text("list -o yaml"); !strings.Contains(got, "kind: ETCDSnapshotFileList\n") {
+		t.Errorf("got %s", got)
+	}
+	if got := text("delete etcd-snapshot-cp-1-1700000000"); got != "deleted etcd-snapshot-cp-1-1700000000\n" {
+		t.Errorf("got %q", got)
+	}
+	if err := run("delete gone", "mine"); err == nil || !strings.Contains(err.Error(), "there is none of this name") {
+		t.Errorf("got %v", err)
+	}
+	if err := run("save", "mine"); err == nil || !strings.Contains(err.Error(), "ask etcd member") {
+		t.Errorf("got %v", err)
+	}
+	if err := run("list", "another's"); err == nil || !strings.Contains(err.Error(), "418") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestSnapshotsNeedAServer(t *testing.T) {
+	err := snapshots(context.Background(), []string{"list", "--data-dir", t.TempDir()}, io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "works on servers") {
+		t.Errorf("got %v", err)
+	}
+}
