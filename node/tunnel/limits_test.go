@@ -1,9 +1,11 @@
 package tunnel
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -196,4 +198,29 @@ func TestStreamsOfATunnel(t *testing.T) {
 		t.Errorf("Dial = %v; want %v", err, errStreams)
 	}
 	eventually(t, "all are dialled", func() bool { return seen() == maxStreams })
+}
+
+// TestDialAtTheEnd: a session that ends while its server's wish is dialled leaves no connection behind.
+func TestDialAtTheEnd(t *testing.T) {
+	port, _ := listen(t, echo)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	g := &gate{session: ended, allow: Loopback(port), streams: &streams{most: 1}, refused: func(string, string) {}}
+	for range 200 {
+		conn, err := g.dial(t.Context(), "tcp", loop(port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "its place is free again", func() bool { g.streams.mu.Lock(); defer g.streams.mu.Unlock(); return g.streams.open == 0 })
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+			t.Fatalf("Read = %v; want a closed connection", err)
+		}
+		if _, err := conn.(io.WriterTo).WriteTo(io.Discard); !errors.Is(err, net.ErrClosed) {
+			t.Fatalf("WriteTo = %v; want a closed connection", err)
+		}
+	}
+	g.streams.end()
+	if _, err := g.dial(t.Context(), "tcp", loop(port)); !errors.Is(err, errEnded) {
+		t.Errorf("dial = %v; want %v", err, errEnded)
+	}
 }

@@ -35,8 +35,10 @@ func (g *gate) dial(ctx context.Context, network, address string) (net.Conn, err
 		return nil, err
 	}
 	c := &local{Conn: conn}
+	c.mu.Lock() // the session may end right now, and Close needs leave
 	stop := context.AfterFunc(g.session, func() { _ = c.Close() })
 	c.leave = func() { stop(); g.streams.leave() }
+	c.mu.Unlock()
 	return c, nil
 }
 
