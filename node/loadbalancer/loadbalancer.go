@@ -145,7 +145,8 @@ func (b *Balancer) SetServers(list []string) {
 	}
 }
 
-// Healthy tells that the server's tunnel came up or went down. It holds until the next call for that server.
+// Healthy tells that the server's tunnel came up or went down. It holds until the next call for that
+// server, or until a probe of it has an answer.
 func (b *Balancer) Healthy(server string, ok bool) {
 	if ok {
 		b.tell(event{kind: up, server: server})

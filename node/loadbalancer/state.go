@@ -76,7 +76,7 @@ type server struct {
 	state       State
 	listed      bool // part of the cluster's list; the default server need not be
 	connections int
-	level       kind // up or down once a tunnel was spoken of, else listed
+	level       kind // up or down while a tunnel had the last word, else listed
 	since       time.Time
 	reached     time.Time // the last good dial
 }
@@ -146,9 +146,11 @@ func (m *machine) apply(e event) (out effects) {
 			break // another connection was opened meanwhile: this failure is old news
 		}
 		m.failure(s, true, e.at, &out)
-	case healthy:
+	case healthy: // the last word counts: a probe's answer ends what the tunnel said
+		s.level = listed
 		m.success(s, false, e.at, &out)
 	case unhealthy:
+		s.level = listed
 		m.failure(s, false, e.at, &out)
 	case up, down:
 		s.level = e.kind

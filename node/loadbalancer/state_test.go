@@ -186,6 +186,15 @@ func TestTunnelIsALevel(t *testing.T) {
 		{event{kind: down, server: "b"}, "a:PREFERRED b:FAILED"},
 		{event{kind: down, server: "a"}, "a:FAILED b:FAILED"},
 		{event{kind: ticked}, "a:FAILED b:FAILED"},
+		// A probe's word is newer than the tunnel's, and the other way round.
+		{event{kind: healthy, server: "a"}, "a:RECOVERING b:FAILED"},
+		{event{kind: healthy, server: "a"}, "a:PREFERRED b:FAILED"},
+		{event{kind: ticked}, "a:PREFERRED b:FAILED"},
+		{event{kind: up, server: "a"}, "a:PREFERRED b:FAILED"},
+		{event{kind: unhealthy, server: "a"}, "a:FAILED b:FAILED"},
+		{event{kind: ticked}, "a:FAILED b:FAILED"},
+		{event{kind: dialed, server: "a"}, "a:RECOVERING/1 b:FAILED"},
+		{event{kind: up, server: "a"}, "a:ACTIVE/1 b:FAILED"},
 	} {
 		step.e.at = epoch.Add(time.Duration(i) * time.Second)
 		step.e.began = step.e.at
