@@ -340,6 +340,46 @@ func TestResetWithPowerCuts(t *testing.T) {
 		}
 	})
 
+	// What the second server of the old cluster does when it comes back: its own data, the reset cluster's answer.
+	t.Run("others rejoin", func(t *testing.T) {
+		p, second := l.params(t), l.params(t)
+		own, err := etcd.ReadIdentity(second.DataDir)
+		if err != nil || own.Cluster != l.cluster {
+			t.Fatalf("identity %+v, %v", own, err)
+		}
+		if _, err := Run(ctx, p); err != nil {
+			t.Fatal(err)
+		}
+		var info Info
+		err = serve(ctx, etcd.Dir(p.DataDir), false, func(ctx context.Context, c *clientv3.Client) error {
+			info, err = Describe(ctx, c)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, err := LoadEpoch(second.DataDir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, why := Decide(Local{Cluster: own.Cluster, Epoch: before}, Remote{Proven: true, Info: info}); got != Rejoin {
+			t.Fatalf("verdict %v: %s", got, why)
+		}
+		old, err := Rejoined(second.DataDir, "cp-2", second.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if has, err := etcd.HasData(second.DataDir); has || err != nil {
+			t.Errorf("data is left: %v", err)
+		}
+		if name, err := os.ReadFile(filepath.Join(etcd.Dir(second.DataDir), "name")); err != nil || !strings.HasPrefix(string(name), "cp-2-") {
+			t.Errorf("name %q, %v", name, err)
+		}
+		if _, err := os.Stat(filepath.Join(old, "member", "wal")); err != nil {
+			t.Errorf("the old data is not kept: %v", err)
+		}
+	})
+
 	t.Run("etcd runs", func(t *testing.T) {
 		p := l.params(t)
 		err := serve(ctx, etcd.Dir(p.DataDir), true, func(context.Context, *clientv3.Client) error {

@@ -31,7 +31,7 @@ func serve(ctx context.Context, dir string, alone bool, use func(context.Context
 	peer := url.URL{Scheme: "unix", Path: filepath.Join(sockets, "p")}
 	c := embed.NewConfig()
 	c.Dir, c.LogLevel, c.ForceNewCluster = dir, "fatal", alone // what goes wrong comes back as an error
-	c.TickMs, c.ElectionMs = 20, 200 // there is nobody to wait for
+	c.TickMs, c.ElectionMs = 20, 200                           // there is nobody to wait for
 	c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
 	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
 	c.InitialCluster = c.InitialClusterFromName(c.Name)

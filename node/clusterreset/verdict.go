@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"strconv"
 	"time"
+
+	"keelson/node/etcd"
 )
 
 // Local is what a server with data knows of itself.
@@ -64,6 +66,16 @@ func Decide(l Local, r Remote) (Verdict, string) {
 	default:
 		return Rejoin, fmt.Sprintf("the cluster was reset (epoch %d) without this server", r.Info.Epoch.Number)
 	}
+}
+
+// Rejoined puts a server's data aside as db/etcd-old-<unix>, and has it be a member that no cluster knows yet: the
+// next thing is to join. It refuses while etcd runs.
+func Rejoined(dataDir, nodeName string, now time.Time) (old string, err error) {
+	old, err = etcd.Replace(dataDir, map[string][]byte{"name": []byte(etcd.NewName(nodeName))}, now)
+	if err != nil {
+		return "", fmt.Errorf("join the reset cluster: %w", err)
+	}
+	return old, nil
 }
 
 // ErrRejoin ends a server that must start again, put its data aside and join.

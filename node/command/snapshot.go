@@ -72,7 +72,7 @@ func snapshots(ctx context.Context, args []string, stdout, stderr io.Writer) err
 func parseSnapshot(args []string, stderr io.Writer) (snapshotCommand, error) {
 	var c snapshotCommand
 	if len(args) == 0 {
-		return c, errors.New("etcd-snapshot: a verb is needed\n\n" + snapshotUsage)
+		return c, fmt.Errorf("etcd-snapshot: a verb is needed\n\n%s", snapshotUsage)
 	}
 	verb := args[0]
 	switch verb {
