@@ -46,6 +46,7 @@ type lan struct {
 type peer struct {
 	from, to string
 	cancel   context.CancelFunc
+	ended    chan struct{}
 }
 
 func newLAN(t *testing.T) *lan {
@@ -64,15 +65,21 @@ func newLAN(t *testing.T) *lan {
 	return &lan{tls: filepath.Join(dir, "server", "tls"), peers: map[*peer]bool{}}
 }
 
-// isolate cuts the member with this id from all others, on connections that are open too; "" heals.
+// isolate cuts the member with this id from all others, on connections that are open too, and returns when nothing
+// passes any more; "" heals.
 func (l *lan) isolate(id string) {
+	var ends []*peer
 	l.lock.Lock()
-	defer l.lock.Unlock()
 	l.cut = id
 	for p := range l.peers {
 		if id != "" && (p.from == id || p.to == id) {
-			p.cancel()
+			ends = append(ends, p)
 		}
+	}
+	l.lock.Unlock()
+	for _, p := range ends {
+		p.cancel()
+		<-p.ended
 	}
 }
 
@@ -99,7 +106,7 @@ func (l *lan) proxy(t *testing.T, m *machine) {
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
-		p := &peer{from: r.Header.Get("X-Server-From"), to: m.id(), cancel: cancel}
+		p := &peer{from: r.Header.Get("X-Server-From"), to: m.id(), cancel: cancel, ended: make(chan struct{})}
 		l.lock.Lock()
 		if l.cut != "" && (p.from == l.cut || p.to == l.cut) {
 			l.lock.Unlock()
@@ -112,6 +119,7 @@ func (l *lan) proxy(t *testing.T, m *machine) {
 			l.lock.Lock()
 			defer l.lock.Unlock()
 			delete(l.peers, p)
+			close(p.ended)
 		}()
 		reverse.ServeHTTP(w, r.WithContext(ctx))
 	})
