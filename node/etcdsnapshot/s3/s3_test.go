@@ -254,3 +254,31 @@ func TestFromSecret(t *testing.T) {
 		}
 	}
 }
+
+func TestConnector(t *testing.T) {
+	_, c := serve(t)
+	ctx := context.Background()
+	data := map[string][]byte{"etcd-s3-bucket": []byte("backups"), "etcd-s3-access-key": []byte("AK"), "etcd-s3-secret-key": []byte("SK")}
+	c.Bucket, c.AccessKey, c.SecretKey, c.ConfigSecret = "", "", "", "backup"
+	read := func(_ context.Context, name string) (map[string][]byte, error) {
+		if name != "backup" {
+			return nil, errors.New("not found")
+		}
+		return data, nil
+	}
+	remote, err := Connector("cluster-1", read)(ctx, c)
+	if err != nil || remote.Target().Bucket != "backups" {
+		t.Errorf("got %+v, %v", remote, err)
+	}
+	c.ConfigSecret = "other"
+	if remote, err := Connector("", read)(ctx, c); remote != nil || err == nil || !strings.Contains(err.Error(), "kube-system/other") {
+		t.Errorf("got %+v, %v", remote, err)
+	}
+	if remote, err := Connector("", nil)(ctx, c); remote != nil || !errors.Is(err, etcdsnapshot.ErrRequest) {
+		t.Errorf("got %+v, %v", remote, err)
+	}
+	c.ConfigSecret = ""
+	if remote, err := Connector("", nil)(ctx, c); remote != nil || err == nil {
+		t.Errorf("a failed connection gives %+v, %v; want nil and the error", remote, err)
+	}
+}

@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -68,4 +69,28 @@ func FromSecret(c etcdsnapshot.S3Config, data map[string][]byte) (etcdsnapshot.S
 		return c, fmt.Errorf("%w: secret kube-system/%s: %w", etcdsnapshot.ErrRequest, c.ConfigSecret, err)
 	}
 	return c, nil
+}
+
+// Connector gives etcdsnapshot its Connect. secrets reads a Secret's data in kube-system; nil where there is no
+// cluster to ask, as in a restore.
+func Connector(cluster string, secrets func(ctx context.Context, name string) (map[string][]byte, error)) func(context.Context, etcdsnapshot.S3Config) (etcdsnapshot.Remote, error) {
+	return func(ctx context.Context, c etcdsnapshot.S3Config) (etcdsnapshot.Remote, error) {
+		if c.ConfigSecret != "" {
+			if secrets == nil {
+				return nil, fmt.Errorf("%w: etcd-s3-config-secret %s cannot be read without a cluster; set the keys of etcd-s3 themselves", etcdsnapshot.ErrRequest, c.ConfigSecret)
+			}
+			data, err := secrets(ctx, c.ConfigSecret)
+			if err != nil {
+				return nil, fmt.Errorf("etcd-s3-config-secret: read kube-system/%s: %w", c.ConfigSecret, err)
+			}
+			if c, err = FromSecret(c, data); err != nil {
+				return nil, err
+			}
+		}
+		store, err := Connect(ctx, c, cluster)
+		if err != nil {
+			return nil, err // a nil *Store would be no nil Remote
+		}
+		return store, nil
+	}
 }
