@@ -32,7 +32,7 @@ const (
 	defaultTimeout  = 5 * time.Minute
 	partSize        = 64 << 20 // 10,000 parts at most: 640 GiB
 	uploads         = 2
-	retries         = 5
+	retries         = 4
 )
 
 // User metadata of objects (k3s pkg/etcd/snapshot.go).

@@ -165,7 +165,7 @@ func TestFailedUploadLeavesNothing(t *testing.T) {
 
 func TestConnectRefuses(t *testing.T) {
 	_, good := serve(t)
-	good.Timeout.Duration = 2 * time.Second
+	good.Timeout.Duration = 20 * time.Second
 	for name, c := range map[string]struct {
 		change func(*etcdsnapshot.S3Config)
 		says   string
