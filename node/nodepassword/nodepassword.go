@@ -1,0 +1,231 @@
+// Package nodepassword binds a node's name to the machine that first took it: each machine has a password of its own,
+// and the cluster keeps a hash of it in a Secret of kube-system (k3s pkg/nodepassword).
+//
+// It decides whether a request for a node's certificate may go on, and looks after the Secrets: they go with their
+// Node. It issues nothing. node/server gives it a client once kube-apiserver serves; supervisorapi asks it before it
+// signs for a kubelet.
+package nodepassword
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"keelson/node/token"
+)
+
+// The Secret of a node, as RKE2 has it.
+const (
+	suffix     = ".node-password.rke2"
+	secretType = corev1.SecretType("rke2.cattle.io/node-password")
+	hashKey    = "hash"
+)
+
+// Why a request may not go on.
+var (
+	ErrRejected = errors.New("node password does not fit the one this node name was first used with") // 403
+	ErrNotReady = errors.New("node passwords cannot be checked before kube-apiserver serves")         // 503
+	ErrNoNode   = errors.New("the node of this certificate does not exist")                           // 401
+)
+
+// Config is what a Checker needs.
+type Config struct {
+	Node string // this machine's own, which is known before kube-apiserver is
+	File string // its password, /etc/rancher/node/password
+	Log  *slog.Logger
+}
+
+// hashers bounds how many hashes are made at a time: one takes 32 MiB.
+const hashers = 2
+
+// Checker judges passwords.
+type Checker struct {
+	cfg  Config
+	key  [32]byte // of the digests below; never leaves the process
+	slow chan struct{}
+
+	mu     sync.Mutex // guards what follows
+	client kubernetes.Interface
+	// proven are digests of passwords that fitted a Secret, so that a node that asks twice costs one hash. pending
+	// are those that could not be kept yet.
+	proven, pending map[string]seen
+}
+
+// seen is a password, and the Secret that it fitted.
+type seen struct {
+	digest [sha256.Size]byte
+	uid    string
+}
+
+// New makes a Checker that answers ErrNotReady for all nodes but its own until Use is called.
+func New(cfg Config) (*Checker, error) {
+	if cfg.Node == "" || cfg.File == "" || cfg.Log == nil {
+		return nil, errors.New("node passwords: node, file and log must be set")
+	}
+	c := &Checker{cfg: cfg, slow: make(chan struct{}, hashers), proven: map[string]seen{}, pending: map[string]seen{}}
+	_, _ = rand.Read(c.key[:]) // never fails (crypto/rand)
+	return c, nil
+}
+
+// Use gives the way to the cluster.
+func (c *Checker) Use(client kubernetes.Interface) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.client = client
+}
+
+// Check judges what a machine shows that wants to be node. byCertificate tells that it has also shown that node's
+// certificate: then the Node must still exist, because a deleted Node must not come back by an old certificate.
+func (c *Checker) Check(ctx context.Context, node string, password token.Secret, byCertificate bool) error {
+	c.mu.Lock()
+	client := c.client
+	c.mu.Unlock()
+	if client == nil {
+		if node != c.cfg.Node {
+			return ErrNotReady
+		}
+		return c.checkOwn(password)
+	}
+	if byCertificate {
+		if _, err := client.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{}); apierrors.IsNotFound(err) {
+			return fmt.Errorf("node %s: %w", node, ErrNoNode)
+		} else if err != nil {
+			return fmt.Errorf("look for node %s: %w", node, err)
+		}
+	}
+	secrets := client.CoreV1().Secrets(metav1.NamespaceSystem)
+	secret, err := secrets.Get(ctx, strings.ToLower(node)+suffix, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return c.bind(ctx, client, node, password)
+	case err != nil:
+		return fmt.Errorf("read node password of %s: %w", node, err)
+	}
+	return c.verify(ctx, node, secret, password)
+}
+
+// checkOwn holds this machine's own node against its file.
+func (c *Checker) checkOwn(password token.Secret) error {
+	data, err := os.ReadFile(c.cfg.File)
+	if err != nil {
+		return fmt.Errorf("read node password: %w", err)
+	}
+	if subtle.ConstantTimeCompare([]byte(strings.TrimSpace(string(data))), []byte(password.Reveal())) != 1 {
+		return fmt.Errorf("node %s: %w", c.cfg.Node, ErrRejected)
+	}
+	return nil
+}
+
+func (c *Checker) digest(password token.Secret) [sha256.Size]byte {
+	mac := hmac.New(sha256.New, c.key[:])
+	mac.Write([]byte(password.Reveal()))
+	return [sha256.Size]byte(mac.Sum(nil))
+}
+
+func (c *Checker) verify(ctx context.Context, node string, secret *corev1.Secret, password token.Secret) error {
+	now := seen{c.digest(password), string(secret.UID)}
+	c.mu.Lock()
+	before, known := c.proven[node]
+	c.mu.Unlock()
+	if known && before.uid == now.uid && hmac.Equal(before.digest[:], now.digest[:]) {
+		return nil
+	}
+	if err := c.enter(ctx); err != nil {
+		return err
+	}
+	fits, err := token.Verify(string(secret.Data[hashKey]), password)
+	c.leave()
+	if err != nil {
+		return fmt.Errorf("node password of %s, Secret %s: %w", node, secret.Name, err)
+	}
+	if !fits {
+		return fmt.Errorf("node %s: %w", node, ErrRejected)
+	}
+	c.mu.Lock()
+	c.proven[node] = now
+	delete(c.pending, node)
+	c.mu.Unlock()
+	return nil
+}
+
+// bind keeps the password of a node that has none. Where the cluster refuses the Secret (a webhook that is down, say),
+// the machine may join all the same: the cluster might need it to get well (k3s issue 7654). From then on this server
+// holds the name to that password, and tries again with each request.
+func (c *Checker) bind(ctx context.Context, client kubernetes.Interface, node string, password token.Secret) error {
+	now := seen{digest: c.digest(password)}
+	c.mu.Lock()
+	before, waits := c.pending[node]
+	c.mu.Unlock()
+	if waits && !hmac.Equal(before.digest[:], now.digest[:]) {
+		return fmt.Errorf("node %s: %w", node, ErrRejected)
+	}
+	if err := c.enter(ctx); err != nil {
+		return err
+	}
+	hash, err := token.Hash(password)
+	c.leave()
+	if err != nil {
+		return err
+	}
+	yes := true
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: strings.ToLower(node) + suffix, Namespace: metav1.NamespaceSystem},
+		Type:       secretType,
+		Immutable:  &yes,
+		Data:       map[string][]byte{hashKey: []byte(hash)},
+	}
+	made, err := client.CoreV1().Secrets(metav1.NamespaceSystem).Create(ctx, secret, metav1.CreateOptions{})
+	switch {
+	case apierrors.IsAlreadyExists(err): // another server was faster, for this machine or for another
+		if made, err = client.CoreV1().Secrets(metav1.NamespaceSystem).Get(ctx, secret.Name, metav1.GetOptions{}); err != nil {
+			return fmt.Errorf("read node password of %s: %w", node, err)
+		}
+		return c.verify(ctx, node, made, password)
+	case err != nil && ctx.Err() != nil:
+		return fmt.Errorf("keep node password of %s: %w", node, ctx.Err())
+	case err != nil:
+		c.cfg.Log.Warn("node password cannot be kept in the cluster yet; this server holds the node to it", "node", node, "error", err)
+		c.mu.Lock()
+		c.pending[node] = now
+		c.mu.Unlock()
+		return nil
+	}
+	now.uid = string(made.UID)
+	c.mu.Lock()
+	c.proven[node] = now
+	delete(c.pending, node)
+	c.mu.Unlock()
+	return nil
+}
+
+func (c *Checker) enter(ctx context.Context) error {
+	select {
+	case c.slow <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("check node password: %w", ctx.Err())
+	}
+}
+
+func (c *Checker) leave() { <-c.slow }
+
+// forget drops what is remembered of a node that was deleted.
+func (c *Checker) forget(node string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.proven, node)
+	delete(c.pending, node)
+}
