@@ -304,3 +304,27 @@ func TestStaleProxyGoesOnlyAfterTheMachineStarted(t *testing.T) {
 		t.Errorf("after node's restart: %v, still there: %v", err, exists(pod))
 	}
 }
+
+// A machine that gets another name has a certificate of the old one, which proves nothing of the new.
+func TestAnotherName(t *testing.T) {
+	c, m := newCluster(t, 1), newMachine(t)
+	a, stop := m.start(t, c, nil)
+	if err := steps(t, within(t), a, joining()...); err != nil {
+		t.Fatal(err)
+	}
+	if !a.hasCertificate() {
+		t.Error("it does not show the certificate that it has")
+	}
+	stop()
+	a, _ = m.start(t, c, func(s *config.Config) { s.NodeName = "w-2" })
+	if a.hasCertificate() {
+		t.Error("it shows the certificate of its old name")
+	}
+	if err := steps(t, within(t), a, joining()...); err != nil {
+		t.Fatal(err)
+	}
+	certs, err := cert.CertsFromFile(a.agent("client-kubelet.crt"))
+	if err != nil || certs[0].Subject.CommonName != "system:node:w-2" {
+		t.Errorf("got %v, %v", certs, err)
+	}
+}

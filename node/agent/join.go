@@ -90,6 +90,9 @@ func (a *Agent) show() (*tls.Certificate, error) {
 	if now := a.now(); now.Before(cert.Leaf.NotBefore) || now.After(cert.Leaf.NotAfter) {
 		return none, nil
 	}
+	if cert.Leaf.Subject.CommonName != "system:node:"+a.settings.NodeName {
+		return none, nil // of the name that the machine had before
+	}
 	return &cert, nil
 }
 
