@@ -21,7 +21,8 @@ type Limits struct {
 	FailuresPerMinute     int // wrong credentials of one address; beyond, credentials are not looked at
 	ConnectionsPerAddress int
 	Connections           int
-	InFlight              int // authenticated requests at work, k3s's max in flight for reads
+	InFlight              int // authenticated reads at work (k3s: the same)
+	InFlightWrites        int // authenticated writes at work (k3s: the same)
 	Addresses             int // addresses remembered by a limiter
 }
 
@@ -31,7 +32,7 @@ func DefaultLimits() Limits {
 		HeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 60 * time.Second,
 		HeaderBytes: 16 << 10, BodyBytes: 64 << 10,
 		RequestsPerSecond: 10, RequestBurst: 20, FailuresPerMinute: 5,
-		ConnectionsPerAddress: 64, Connections: 1024, InFlight: 20, Addresses: 4096,
+		ConnectionsPerAddress: 64, Connections: 1024, InFlight: 20, InFlightWrites: 10, Addresses: 4096,
 	}
 }
 
@@ -49,6 +50,7 @@ func (l Limits) withDefaults() Limits {
 	fill(&l.ConnectionsPerAddress, d.ConnectionsPerAddress)
 	fill(&l.Connections, d.Connections)
 	fill(&l.InFlight, d.InFlight)
+	fill(&l.InFlightWrites, d.InFlightWrites)
 	fill(&l.Addresses, d.Addresses)
 	return l
 }

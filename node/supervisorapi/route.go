@@ -2,15 +2,19 @@ package supervisorapi
 
 import (
 	"context"
-	"encoding/json"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
+
+	"keelson/node/pki"
+	"keelson/node/token"
 )
 
 // Prefix begins the paths of the API.
@@ -21,135 +25,216 @@ const apiServersBudget = 5 * time.Second
 
 // route is one path: the groups that may use it (none: anybody), its methods, and its answer.
 type route struct {
-	groups  []string
-	methods []string
-	answer  func(w http.ResponseWriter, r *http.Request, who identity)
+	groups   []string
+	methods  []string
+	answer   func(w http.ResponseWriter, r *http.Request, who identity)
+	loopback bool  // programs of this machine may use it without being anybody
+	long     bool  // it lasts, and is not among the requests that are counted as at work
+	body     int64 // most bytes of a body; 0: Limits.BodyBytes
 }
 
 // installed is what Install puts in place, whole.
 type installed struct {
-	accounts map[string]account
-	routes   map[string]route
+	accounts       map[string][]account
+	clientCAs      *x509.CertPool
+	bootstrapToken func(ctx context.Context, id string, secret token.Secret) (string, []string, error)
+	noEtcd         bool
+	routes         map[string]route
+	connect        *route // of the method CONNECT
 }
 
-// install makes the table of routes: all there are.
-func (s *Server) install(h Handlers) *installed {
+// routes makes the table of routes: all there are.
+func (s *Server) routes(h Handlers) map[string]route {
 	read := []string{http.MethodGet, http.MethodHead}
-	in := &installed{
-		accounts: s.accounts(h.Users),
-		routes: map[string]route{
-			"/cacerts": {nil, read, func(w http.ResponseWriter, _ *http.Request, _ identity) {
-				text(w, string(h.CACerts))
-			}},
-			"/ping": {nil, read, func(w http.ResponseWriter, _ *http.Request, _ identity) {
-				text(w, "pong")
-			}},
-			Prefix + "/readyz": {agents(), read, func(w http.ResponseWriter, _ *http.Request, _ identity) {
-				if !h.Ready() {
-					fail(w, http.StatusServiceUnavailable, "runtime core not ready")
-					return
-				}
-				text(w, "ok")
-			}},
-			Prefix + "/apiservers": {agents(), read, func(w http.ResponseWriter, r *http.Request, _ identity) {
-				ctx, cancel := context.WithTimeout(r.Context(), apiServersBudget)
-				defer cancel()
-				list, err := h.APIServers(ctx)
-				if err != nil {
-					s.hide(w, "apiservers", err)
-					return
-				}
-				if list == nil {
-					list = []string{} // JSON's null is no array
-				}
-				out, err := json.Marshal(list)
-				if err != nil {
-					s.hide(w, "apiservers", err)
-					return
-				}
-				answer(w, "application/json", out)
-			}},
-			Prefix + "/server-bootstrap": {servers(), []string{http.MethodGet}, func(w http.ResponseWriter, r *http.Request, who identity) {
-				if who.password == "" { // a certificate cannot open the record
-					fail(w, http.StatusForbidden, "forbidden")
-					return
-				}
-				out, err := h.Bootstrap(r.Context(), who.password)
-				if err != nil {
-					s.hide(w, "server-bootstrap", err)
-					return
-				}
-				answer(w, "application/json", out)
-			}},
-		},
+	file := func(content []byte) func(http.ResponseWriter, *http.Request, identity) {
+		return func(w http.ResponseWriter, _ *http.Request, _ identity) { text(w, string(content)) }
 	}
-	maps.Copy(in.routes, s.joining(h))
-	return in
+	clientCA := h.ClientCA
+	if len(clientCA) == 0 {
+		clientCA = s.config.ClientCA
+	}
+	all := map[string]route{
+		"/cacerts":                {methods: read, answer: file(h.CACerts)},
+		"/ping":                   {methods: read, answer: file([]byte("pong"))},
+		Prefix + "/client-ca.crt": {groups: agents(), methods: read, answer: file(clientCA)},
+		Prefix + "/server-ca.crt": {groups: agents(), methods: read, answer: file(h.CACerts)},
+		Prefix + "/readyz": {groups: agents(), methods: read, answer: func(w http.ResponseWriter, _ *http.Request, _ identity) {
+			if !h.Ready() {
+				fail(w, http.StatusServiceUnavailable, "runtime core not ready")
+				return
+			}
+			text(w, "ok")
+		}},
+		Prefix + "/apiservers": {groups: agents(), methods: read, answer: s.json("apiservers", func(ctx context.Context) (any, error) {
+			ctx, cancel := context.WithTimeout(ctx, apiServersBudget)
+			defer cancel()
+			list, err := h.APIServers(ctx)
+			if list == nil {
+				list = []string{} // JSON's null is no array
+			}
+			return list, err
+		})},
+		Prefix + "/server-bootstrap": {groups: servers(), methods: []string{http.MethodGet}, answer: func(w http.ResponseWriter, r *http.Request, who identity) {
+			if h.NoEtcd {
+				fail(w, http.StatusBadRequest, "etcd disabled")
+				return
+			}
+			out, err := h.Bootstrap(r.Context(), who.password)
+			if err != nil {
+				s.refuse(w, "server-bootstrap", err)
+				return
+			}
+			answer(w, "application/json", out)
+		}},
+	}
+	if h.Config != nil {
+		all[Prefix+"/config"] = route{groups: joiners(), methods: read, answer: func(w http.ResponseWriter, r *http.Request, _ identity) {
+			out, err := h.Config(r.Context())
+			if err != nil {
+				s.refuse(w, "config", err)
+				return
+			}
+			answer(w, "application/json", out)
+		}}
+	}
+	if h.Sign != nil {
+		for _, kind := range []pki.NodeCertificate{pki.ServingKubelet, pki.ClientKubelet, pki.ClientKubeProxy, pki.ClientController} {
+			all[Prefix+"/"+string(kind)+".crt"] = s.certificate(h, kind)
+		}
+	}
+	if h.Connect != nil {
+		all[Prefix+"/connect"] = s.connect(h)
+	}
+	if h.Static != "" {
+		all[staticPath] = s.static(h.Static)
+	}
+	maps.Copy(all, s.clusterRoutes(h))
+	return all
 }
 
-// serve is every request's way: rate, size, start-up, who, what.
+// find gives the route of a request.
+func (in *installed) find(r *http.Request) (route, bool) {
+	if r.Method == http.MethodConnect {
+		if in.connect == nil {
+			return route{}, false
+		}
+		return *in.connect, true
+	}
+	if in.noEtcd && strings.HasPrefix(r.URL.Path, "/db/") {
+		return route{methods: []string{r.Method}, answer: func(w http.ResponseWriter, _ *http.Request, _ identity) {
+			fail(w, http.StatusBadRequest, "etcd datastore disabled")
+		}}, true
+	}
+	if found, ok := in.routes[r.URL.Path]; ok {
+		return found, true
+	}
+	if strings.HasPrefix(r.URL.Path, staticPath) {
+		found, ok := in.routes[staticPath]
+		return found, ok
+	}
+	return route{}, false
+}
+
+// serve is every request's way: start-up, rate, size, who, what.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	from, now := source(r.RemoteAddr), s.config.Now()
-	if !s.requests.take(from, 1, now) {
+	in := s.installed.Load()
+	var who identity
+	proven := false
+	// A certificate cannot be guessed: it is looked at first and without a count of failures, which a stranger behind the
+	// same address could use up. kube-apiserver's CONNECTs have no rate either: each is a connection of its own.
+	if in != nil {
+		who, proven = s.byCertificate(r, in)
+	}
+	egress := proven && r.Method == http.MethodConnect && who.has([]string{groupMasters})
+	if !egress && !s.requests.take(from, 1, now) {
 		fail(w, http.StatusTooManyRequests, "too many requests")
 		return
 	}
-	if r.ContentLength > s.config.Limits.BodyBytes {
-		fail(w, http.StatusRequestEntityTooLarge, "request body is too large")
-		return
-	}
-	r.Body = http.MaxBytesReader(w, r.Body, s.config.Limits.BodyBytes)
-	in := s.installed.Load()
 	if in == nil {
 		fail(w, http.StatusServiceUnavailable, "starting")
 		return
 	}
-	found, known := in.routes[r.URL.Path]
-	if known && found.groups == nil {
-		s.answer(w, r, found, identity{})
+	found, known := in.find(r)
+	most := s.config.Limits.BodyBytes
+	if found.body > 0 {
+		most = found.body
+	}
+	if r.ContentLength > most {
+		fail(w, http.StatusRequestEntityTooLarge, "request body is too large")
 		return
 	}
-	// Beyond the limit of failures credentials are not even looked at, so that guessing gains nothing.
-	if !s.failures.take(from, 0, now) {
-		fail(w, http.StatusTooManyRequests, "too many failed authentications")
-		return
-	}
-	who, err := s.authenticate(r, in.accounts)
-	if errors.Is(err, errCredentials) {
-		s.failures.take(from, 1, now)
-		s.config.Log.Warn("authentication failed", "address", from.String(), "path", r.URL.Path)
-		fail(w, http.StatusUnauthorized, "not authorized")
-		return
-	}
+	r.Body = http.MaxBytesReader(w, r.Body, most)
 	groups := agents()
 	if known {
 		groups = found.groups
 	}
-	if !who.has(groups) {
-		fail(w, http.StatusForbidden, "forbidden")
-		return
+	open := known && (groups == nil || found.loopback && from.IsLoopback())
+	// Who has a certificate that is not enough may have a token that is.
+	if !open && !who.has(groups) {
+		shown, ok := s.prove(w, r, in, from, now, proven)
+		if !ok {
+			return
+		}
+		if !shown.has(groups) {
+			fail(w, http.StatusForbidden, "forbidden")
+			return
+		}
+		shown.node, shown.proven = who.node, proven && who.node != ""
+		who = shown
 	}
 	if !known {
 		fail(w, http.StatusNotFound, "not found")
 		return
 	}
-	select {
-	case s.inFlight <- struct{}{}:
-		defer func() { <-s.inFlight }()
-	default:
-		fail(w, http.StatusTooManyRequests, "too many requests")
-		return
-	}
-	s.answer(w, r, found, who)
-}
-
-func (s *Server) answer(w http.ResponseWriter, r *http.Request, found route, who identity) {
 	if !slices.Contains(found.methods, r.Method) {
 		w.Header().Set("Allow", strings.Join(found.methods, ", "))
 		fail(w, http.StatusMethodNotAllowed, "method not allowed")
 		return
 	}
+	if !found.long {
+		g := s.gates.of(found, r.Method)
+		if !g.enter() {
+			fail(w, http.StatusTooManyRequests, "too many requests")
+			return
+		}
+		defer g.leave()
+	}
 	found.answer(w, r, who)
+}
+
+// prove looks at what can be guessed, within the limit of failures: beyond it credentials are not even looked at, so that
+// guessing gains nothing. It has answered if it is not ok.
+func (s *Server) prove(w http.ResponseWriter, r *http.Request, in *installed, from netip.Addr, now time.Time, proven bool) (identity, bool) {
+	if !s.failures.take(from, 0, now) {
+		fail(w, http.StatusTooManyRequests, "too many failed authentications")
+		return identity{}, false
+	}
+	who, err := s.byCredential(r, in)
+	switch {
+	case errors.Is(err, errCredentials) && proven && r.Header.Get("Authorization") == "":
+		return identity{}, true // a right certificate, of somebody who may not
+	case errors.Is(err, errCredentials):
+		s.failures.take(from, 1, now)
+		s.config.Log.Warn("authentication failed", "address", from.String(), "path", r.URL.Path)
+		fail(w, http.StatusUnauthorized, "not authorized")
+	case errors.Is(err, errBusy):
+		fail(w, http.StatusTooManyRequests, err.Error())
+	case err != nil:
+		s.config.Log.Warn("authentication", "error", err)
+		fail(w, http.StatusServiceUnavailable, "credentials cannot be checked now")
+	}
+	return who, err == nil
+}
+
+// refuse answers with what a handler has for the other side, and hides all else.
+func (s *Server) refuse(w http.ResponseWriter, area string, err error) {
+	var refusal *Refusal
+	if errors.As(err, &refusal) {
+		fail(w, refusal.Code, refusal.Message)
+		return
+	}
+	s.hide(w, area, err)
 }
 
 // hide logs a failure under a number and answers with the number alone.

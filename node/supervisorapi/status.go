@@ -19,6 +19,8 @@ type status struct {
 // reason is the metav1.StatusReason of a code that this API answers with.
 func reason(code int) string {
 	switch code {
+	case http.StatusBadRequest:
+		return "BadRequest"
 	case http.StatusUnauthorized:
 		return "Unauthorized"
 	case http.StatusForbidden:

@@ -19,8 +19,6 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
-
-	"keelson/node/token"
 )
 
 // DefaultAddress is the address of the listener: RKE2's supervisor port on every address.
@@ -36,32 +34,14 @@ type Config struct {
 	Now         func() time.Time // nil: time.Now
 }
 
-// Handlers is what the listener answers with once the server is set up.
-type Handlers struct {
-	CACerts []byte       // server-ca.crt, served as it is
-	Users   []token.User // rows of the password file
-
-	// Ready tells whether etcd and kube-apiserver run.
-	Ready func() bool
-	// APIServers lists the cluster's API servers as host:port.
-	APIServers func(ctx context.Context) ([]string, error)
-	// Bootstrap gives the plain bootstrap data; password is the server's, just proven.
-	Bootstrap func(ctx context.Context, password token.Secret) ([]byte, error)
-	// Config gives the settings that servers must agree on, and agents follow: a JSON document without any secret.
-	Config func(ctx context.Context) ([]byte, error)
-	// Members lists etcd's members, in a form that marshals as etcd's own Member does.
-	Members func(ctx context.Context) (any, error)
-}
-
 // Server is the listener.
 type Server struct {
 	config    Config
-	clientCAs *x509.CertPool
 	hashKey   [32]byte // keys the digests of passwords in memory
 	installed atomic.Pointer[installed]
 	requests  *buckets // all requests, by address
 	failures  *buckets // wrong credentials, by address
-	inFlight  chan struct{}
+	gates     gates
 }
 
 // New checks the configuration; nothing listens yet.
@@ -69,10 +49,10 @@ func New(c Config) (*Server, error) {
 	if c.Certificate == nil || c.Log == nil {
 		return nil, errors.New("supervisor api: Certificate and Log must be set")
 	}
-	s := &Server{config: c, clientCAs: x509.NewCertPool()}
-	if !s.clientCAs.AppendCertsFromPEM(c.ClientCA) {
+	if !x509.NewCertPool().AppendCertsFromPEM(c.ClientCA) {
 		return nil, errors.New("supervisor api: ClientCA holds no certificate in PEM form")
 	}
+	s := &Server{config: c}
 	if s.config.Address == "" {
 		s.config.Address = DefaultAddress
 	}
@@ -83,17 +63,26 @@ func New(c Config) (*Server, error) {
 	l := s.config.Limits
 	s.requests = newBuckets(l.RequestsPerSecond, l.RequestBurst, l.Addresses)
 	s.failures = newBuckets(float64(l.FailuresPerMinute)/60, l.FailuresPerMinute, l.Addresses)
-	s.inFlight = make(chan struct{}, l.InFlight)
+	s.gates = newGates(l)
 	_, _ = rand.Read(s.hashKey[:]) // never fails (crypto/rand)
 	return s, nil
 }
 
-// Install puts the handlers in place. A second call replaces them whole, for a renewed CA or password file.
+// Install puts the handlers in place. A second call replaces them whole, for another CA or other users: requests that
+// run end under the old ones, and no connection is cut.
 func (s *Server) Install(h Handlers) error {
 	if h.Ready == nil || h.APIServers == nil || h.Bootstrap == nil || len(h.CACerts) == 0 {
-		return errors.New("supervisor api: every handler must be set")
+		return errors.New("supervisor api: Ready, APIServers, Bootstrap and CACerts must be set")
 	}
-	s.installed.Store(s.install(h))
+	if len(h.ClientCA) == 0 {
+		h.ClientCA = s.config.ClientCA
+	}
+	in := &installed{accounts: s.accounts(h.Users), clientCAs: x509.NewCertPool(), bootstrapToken: h.BootstrapToken, noEtcd: h.NoEtcd}
+	if !in.clientCAs.AppendCertsFromPEM(h.ClientCA) {
+		return errors.New("supervisor api: ClientCA holds no certificate in PEM form")
+	}
+	in.routes, in.connect = s.routes(h), s.egress(h)
+	s.installed.Store(in)
 	return nil
 }
 
@@ -120,13 +109,15 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		MaxHeaderBytes: max(1, lim.HeaderBytes-4096),
 		Protocols:      new(http.Protocols),
 		TLSConfig: &tls.Config{
-			MinVersion:     tls.VersionTLS13,
-			ClientAuth:     tls.RequestClientCert, // verified with each request: agents without one use the token
-			ClientCAs:      s.clientCAs,
+			MinVersion: tls.VersionTLS13,
+			// Verified with each request: agents without one use the token. No authorities are named, so that clients
+			// show what they have while one authority follows another.
+			ClientAuth:     tls.RequestClientCert,
 			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.config.Certificate() },
 		},
 		ErrorLog:    slog.NewLogLogger(s.config.Log.Handler(), slog.LevelDebug), // handshakes of strangers
 		BaseContext: func(net.Listener) context.Context { return ctx },
+		ConnContext: withRelease,
 	}
 	// HTTP/1.1 alone: its timeouts are per connection, where HTTP/2's leave room for slow strangers.
 	srv.Protocols.SetHTTP1(true)

@@ -63,7 +63,7 @@ func unlimited() Limits {
 	return Limits{RequestsPerSecond: 1e6, RequestBurst: 1e6, FailuresPerMinute: 1e6, ConnectionsPerAddress: 1000, Connections: 1000, InFlight: 1000}
 }
 
-func start(t *testing.T, limits Limits) *bench {
+func start(t testing.TB, limits Limits) *bench {
 	t.Helper()
 	b := &bench{dir: t.TempDir(), log: &lockedBuffer{}}
 	p := pki.Params{ServerDir: filepath.Join(b.dir, "server"), AgentDir: filepath.Join(b.dir, "agent"), NodeName: "n", Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, ClusterDomain: "cluster.local"}
@@ -100,7 +100,7 @@ func start(t *testing.T, limits Limits) *bench {
 	return b
 }
 
-func (b *bench) read(t *testing.T, path string) []byte {
+func (b *bench) read(t testing.TB, path string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(b.dir, path))
 	if err != nil {
@@ -109,9 +109,17 @@ func (b *bench) read(t *testing.T, path string) []byte {
 	return data
 }
 
-func (b *bench) install(t *testing.T) {
+func (b *bench) install(t testing.TB) {
 	t.Helper()
-	err := b.Install(Handlers{
+	if err := b.Install(b.handlers(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// handlers are those that must be set.
+func (b *bench) handlers(t testing.TB) Handlers {
+	t.Helper()
+	return Handlers{
 		CACerts: b.read(t, "server/tls/server-ca.crt"),
 		Users: []token.User{
 			{Name: token.UserNode, Password: agentPassword, Roles: []string{token.RoleAgent}},
@@ -130,9 +138,6 @@ func (b *bench) install(t *testing.T) {
 			}
 			return []byte(`{"opened with":"` + password.Reveal() + `"}` + "\n"), nil
 		},
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -143,7 +148,7 @@ type credential struct {
 	cert           string // path of a pair without its ending
 }
 
-func (b *bench) client(t *testing.T, c credential) *http.Client {
+func (b *bench) client(t testing.TB, c credential) *http.Client {
 	t.Helper()
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(b.read(t, "server/tls/server-ca.crt"))
@@ -161,12 +166,17 @@ func (b *bench) client(t *testing.T, c credential) *http.Client {
 	return &http.Client{Transport: tr}
 }
 
-func (b *bench) do(t *testing.T, c credential, method, path string, body io.Reader) (*http.Response, string) {
+func (b *bench) do(t testing.TB, c credential, method, path string, body io.Reader) (*http.Response, string) {
 	t.Helper()
 	req, err := http.NewRequest(method, b.url+path, body)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return b.send(t, c, req)
+}
+
+func (b *bench) send(t testing.TB, c credential, req *http.Request) (*http.Response, string) {
+	t.Helper()
 	if c.user != "" {
 		req.SetBasicAuth(c.user, c.password)
 	}
@@ -175,12 +185,12 @@ func (b *bench) do(t *testing.T, c credential, method, path string, body io.Read
 	}
 	res, err := b.client(t, c).Do(req)
 	if err != nil {
-		t.Fatalf("%s %s: %v", method, path, err)
+		t.Fatalf("%s %s: %v", req.Method, req.URL.Path, err)
 	}
 	defer res.Body.Close()
 	out, err := io.ReadAll(res.Body)
 	if err != nil {
-		t.Fatalf("%s %s: %v", method, path, err)
+		t.Fatalf("%s %s: %v", req.Method, req.URL.Path, err)
 	}
 	return res, string(out)
 }
