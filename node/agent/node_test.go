@@ -139,7 +139,7 @@ func TestAuthorityIsReplaced(t *testing.T) {
 func TestPersist(t *testing.T) {
 	m := newMachine(t)
 	a, _ := m.start(t, newCluster(t, 1), nil)
-	errs := []error{supervisorclient.ErrNotReady, errors.New("odd"), supervisorclient.ErrNotReady, errors.New("odd"), nil}
+	errs := []error{supervisorclient.ErrNotReady, errors.New("odd: 127.0.0.1:5->h"), supervisorclient.ErrNotReady, errors.New("odd: 127.0.0.1:6->h"), nil}
 	err := a.persist(within(t), "it", func(context.Context) error {
 		err := errs[0]
 		errs = errs[1:]
@@ -148,7 +148,7 @@ func TestPersist(t *testing.T) {
 	if err != nil || len(errs) != 0 {
 		t.Errorf("got %v, %d tries left", err, len(errs))
 	}
-	if got, want := m.console.String(), "keelson: node: waiting: it: not ready\nkeelson: node: waiting: it: odd\n"; got != want {
+	if got, want := m.console.String(), "keelson: node: waiting: it: not ready\nkeelson: node: waiting: it: odd: 127.0.0.1:5->h\n"; got != want {
 		t.Errorf("got\n%s\nwant each reason once:\n%s", got, want)
 	}
 	for _, final := range []error{&trust.Error{Kind: trust.ErrAddress}, &trust.Error{Kind: trust.ErrToken}, marked{errors.New("x"), errSettings}} {

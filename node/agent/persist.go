@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"time"
 
 	"keelson/node/supervisorclient"
@@ -22,6 +23,7 @@ func defaultPauses() pauses { return pauses{200 * time.Millisecond, 5 * time.Sec
 // stands on the console once.
 func (a *Agent) persist(ctx context.Context, what string, try func(context.Context) error) error {
 	said := map[string]bool{}
+	port := regexp.MustCompile(`:\d+->`) // our end of a connection is another each time
 	for pause := a.pauses.first; ; pause = min(2*pause, a.pauses.most) {
 		err := try(ctx)
 		if err == nil {
@@ -33,11 +35,12 @@ func (a *Agent) persist(ctx context.Context, what string, try func(context.Conte
 		if isFinal(err) {
 			return fmt.Errorf("%s: %w", what, err)
 		}
-		if text := err.Error(); !said[text] {
-			if len(said) == 64 { // texts with a number in them that changes
+		text := err.Error()
+		if reason := port.ReplaceAllString(text, ":->"); !said[reason] {
+			if len(said) == 64 {
 				clear(said)
 			}
-			said[text] = true
+			said[reason] = true
 			a.log.Warn("waiting", "for", what, "error", err)
 			a.console("waiting: " + what + ": " + text)
 		}
