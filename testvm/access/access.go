@@ -78,6 +78,28 @@ func (s Server) Fetch(ctx context.Context) (*Bootstrap, error) {
 	return b, nil
 }
 
+// again is how often Await looks: nothing outside tells when a listener opens.
+const again = 200 * time.Millisecond
+
+// Await asks until the server answers, something is wrong for good, or ended says that the machine is gone.
+func (s Server) Await(ctx context.Context, ended <-chan struct{}) (*Bootstrap, error) {
+	tick := time.NewTicker(again)
+	defer tick.Stop()
+	for {
+		b, err := s.Fetch(ctx)
+		if !errors.Is(err, ErrNotReady) {
+			return b, err
+		}
+		select {
+		case <-tick.C:
+		case <-ended:
+			return nil, fmt.Errorf("%w: the machine ended", err)
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
 // get asks for one path; with a password as the user "server".
 func (s Server) get(ctx context.Context, path, password string, trust *tls.Config) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerLimit)

@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 )
 
 // Client is a cluster as its administrator sees it.
@@ -36,6 +37,15 @@ func New(config *rest.Config) (*Client, error) {
 		return nil, fmt.Errorf("make client: %w", err)
 	}
 	return &Client{Interface: set, config: c}, nil
+}
+
+// Load makes a client of a kubeconfig's content.
+func Load(kubeconfig []byte) (*Client, error) {
+	config, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("read kubeconfig: %w", err)
+	}
+	return New(config)
 }
 
 // NodeReady waits for the only node to be Ready and returns it.

@@ -2,12 +2,9 @@ package machine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"time"
-
-	"k8s.io/client-go/tools/clientcmd"
 
 	"keelson/testvm/access"
 	"keelson/testvm/console"
@@ -32,25 +29,9 @@ func (m *Machine) Kubeconfig(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	server := access.Server{URL: fmt.Sprintf("https://127.0.0.1:%d", m.ports[1].Host), Token: m.token}
-	var bootstrap *access.Bootstrap
-	// Its listener opens at about this time; there is no event for that outside.
-	for tick := time.NewTicker(200 * time.Millisecond); bootstrap == nil; {
-		b, err := server.Fetch(ctx)
-		switch {
-		case err == nil:
-			bootstrap = b
-			tick.Stop()
-		case !errors.Is(err, access.ErrNotReady):
-			return nil, err
-		default:
-			select {
-			case <-tick.C:
-			case <-m.proc.Done():
-				return nil, fmt.Errorf("%w: the machine ended; its last lines:\n%s", err, m.console.Tail(30))
-			case <-ctx.Done():
-				return nil, err
-			}
-		}
+	bootstrap, err := server.Await(ctx, m.proc.Done())
+	if err != nil {
+		return nil, fmt.Errorf("%w; the machine's last lines:\n%s", err, m.console.Tail(30))
 	}
 	data, err := bootstrap.Kubeconfig(fmt.Sprintf("https://127.0.0.1:%d", m.ports[0].Host), time.Now())
 	if err != nil {
@@ -69,15 +50,7 @@ func (m *Machine) Client(ctx context.Context) (*kube.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return clientOf(data)
-}
-
-func clientOf(kubeconfig []byte) (*kube.Client, error) {
-	config, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
-	if err != nil {
-		return nil, fmt.Errorf("read kubeconfig: %w", err)
-	}
-	return kube.New(config)
+	return kube.Load(data)
 }
 
 // Files that a person may want to know of.

@@ -190,7 +190,7 @@ func (m *Machine) path(name string) string { return filepath.Join(m.config.Dir, 
 // Reseed writes another seed. A machine that runs sees it when it looks again,
 // see Announce.
 func (m *Machine) Reseed(seed cidata.Volume) error {
-	seed, token, err := withToken(seed, m.token)
+	seed, token, err := seed.WithToken(m.token)
 	if err != nil {
 		return err
 	}

@@ -2,19 +2,17 @@ package machine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"time"
 
 	diskfs "github.com/diskfs/go-diskfs"
 	"github.com/diskfs/go-diskfs/partition/gpt"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"keelson/init/layout"
+	"keelson/testvm/kube"
 	"keelson/testvm/qemu"
 )
 
@@ -59,29 +57,11 @@ func (m *Machine) reportCluster(ctx context.Context, dir string) error {
 	if err != nil {
 		return nil // it never came that far
 	}
-	client, err := clientOf(data)
+	client, err := kube.Load(data)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
-	var errs []error
-	keep := func(name string, list any, err error) {
-		if err == nil {
-			var data []byte
-			if data, err = json.MarshalIndent(list, "", " "); err == nil {
-				err = os.WriteFile(filepath.Join(dir, name+".json"), data, 0o644)
-			}
-		}
-		errs = append(errs, err)
-	}
-	nodes, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
-	keep("nodes", nodes, err)
-	pods, err := client.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
-	keep("pods", pods, err)
-	events, err := client.CoreV1().Events("").List(ctx, metav1.ListOptions{})
-	keep("events", events, err)
-	return errors.Join(errs...)
+	return client.Report(ctx, dir)
 }
 
 // logPaths are what a machine has to tell, below STATE: folders and a file.

@@ -1,4 +1,4 @@
-package machine
+package cidata
 
 import (
 	"crypto/rand"
@@ -7,18 +7,16 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
-
-	"keelson/testvm/cidata"
 )
 
-// withToken makes sure that the host knows the cluster's token: the one of the
+// WithToken makes sure that the host knows the cluster's token: the one of the
 // user-data, or else one that is put into vendor-data, over which user-data
 // wins. keep is the token of the seed before, or "".
-func withToken(seed cidata.Volume, keep string) (cidata.Volume, string, error) {
-	if token := tokenOf(seed.UserData); token != "" {
+func (seed Volume) WithToken(keep string) (Volume, string, error) {
+	if token := TokenOf(seed.UserData); token != "" {
 		return seed, token, nil
 	}
-	if token := tokenOf(seed.VendorData); token != "" {
+	if token := TokenOf(seed.VendorData); token != "" {
 		return seed, token, nil
 	}
 	if seed.VendorData != nil {
@@ -29,7 +27,7 @@ func withToken(seed cidata.Volume, keep string) (cidata.Volume, string, error) {
 		rand.Read(random[:]) // never fails (crypto/rand)
 		keep = hex.EncodeToString(random[:])
 	}
-	vendor, err := cidata.CloudConfig{RKE2: map[string]any{"token": keep}}.Render()
+	vendor, err := CloudConfig{RKE2: map[string]any{"token": keep}}.Render()
 	if err != nil {
 		return seed, "", err
 	}
@@ -37,10 +35,10 @@ func withToken(seed cidata.Volume, keep string) (cidata.Volume, string, error) {
 	return seed, keep, nil
 }
 
-// tokenOf finds the token in a document that is a cloud-config, under rke2 or
+// TokenOf finds the token in a document that is a cloud-config, under rke2 or
 // in a file of RKE2's configuration. It is not strict: what is wrong with the
 // document, the machine will say.
-func tokenOf(document []byte) string {
+func TokenOf(document []byte) string {
 	var d struct {
 		RKE2       struct{ Token string }                     `yaml:"rke2"`
 		WriteFiles []struct{ Path, Content, Encoding string } `yaml:"write_files"`
