@@ -108,20 +108,7 @@ func serveCluster(t *testing.T, p pki.Params, bundle []byte, store bootstrapdata
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx, l) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	return "https://" + l.Addr().String()
+	return listen(t, s)
 }
 
 func get(t *testing.T, conf *tls.Config, url, user, password string) []byte {

@@ -82,22 +82,28 @@ func start(t testing.TB, limits Limits) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.url = listen(t, b.Server)
+	b.ready.Store(true)
+	return b
+}
+
+// listen serves s on a port of this machine until the test ends, and gives its URL.
+func listen(t testing.TB, s *Server) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- b.Serve(ctx, l) }()
+	go func() { done <- s.Serve(ctx, l) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Serve: %v", err)
 		}
 	})
-	b.url = "https://" + l.Addr().String()
-	b.ready.Store(true)
-	return b
+	return "https://" + l.Addr().String()
 }
 
 func (b *bench) read(t testing.TB, path string) []byte {
