@@ -19,6 +19,7 @@ import (
 	"strings"
 	"testing"
 
+	"keelson/node/nodepassword"
 	"keelson/node/signing"
 	"keelson/node/token"
 )
@@ -49,8 +50,15 @@ func (b *bench) everything(t testing.TB) Handlers {
 		return "system:bootstrap:" + id, []string{"system:bootstrappers", "system:masters", "system:nodes", token.RoleServer}, nil
 	}
 	h.NodePassword = func(_ context.Context, node string, password token.Secret, _ bool) error {
-		if password != "node-password" {
-			return &Refusal{http.StatusForbidden, "Node password rejected"}
+		switch {
+		case node == "gone":
+			return fmt.Errorf("node %s: %w", node, nodepassword.ErrNoNode)
+		case node == "early":
+			return nodepassword.ErrNotReady
+		case node == "broken":
+			return errors.New("a detail that strangers must not see")
+		case password != "node-password":
+			return fmt.Errorf("node %s: %w", node, nodepassword.ErrRejected)
 		}
 		return nil
 	}
@@ -121,7 +129,10 @@ func TestEveryEndpoint(t *testing.T) {
 		{"kubelet, server's token alone", server, "POST", "/v1-rke2/client-kubelet.crt", me, csr, 403, ""},
 		{"kubelet, no name", agent, "POST", "/v1-rke2/client-kubelet.crt", "rke2-Node-Password: node-password", csr, 400, "headers"},
 		{"kubelet, no password", agent, "POST", "/v1-rke2/client-kubelet.crt", "rke2-Node-Name: n", csr, 400, "headers"},
-		{"kubelet, wrong password", agent, "POST", "/v1-rke2/client-kubelet.crt", "rke2-Node-Name: n\nrke2-Node-Password: x", csr, 403, "rejected"},
+		{"kubelet, wrong password", agent, "POST", "/v1-rke2/client-kubelet.crt", "rke2-Node-Name: n\nrke2-Node-Password: x", csr, 403, "does not fit"},
+		{"kubelet, Node deleted", agent, "POST", "/v1-rke2/client-kubelet.crt", "rke2-Node-Name: gone\nrke2-Node-Password: x", csr, 401, "does not exist"},
+		{"kubelet, no API yet", agent, "POST", "/v1-rke2/client-kubelet.crt", "rke2-Node-Name: early\nrke2-Node-Password: x", csr, 503, "kube-apiserver"},
+		{"kubelet, check fails", agent, "POST", "/v1-rke2/client-kubelet.crt", "rke2-Node-Name: broken\nrke2-Node-Password: x", csr, 500, "error ID"},
 		{"kubelet, no node name", agent, "POST", "/v1-rke2/client-kubelet.crt", "rke2-Node-Name: N,O=system:masters\nrke2-Node-Password: x", csr, 400, "DNS name"},
 		{"serving, kube-apiserver's name", agent, "POST", "/v1-rke2/serving-kubelet.crt", "rke2-Node-Name: kubernetes.default.svc\nrke2-Node-Password: node-password", csr, 400, "every cluster"},
 		{"serving, no address", agent, "POST", "/v1-rke2/serving-kubelet.crt", me + "rke2-Node-IP: x", csr, 500, "rke2-Node-IP"},

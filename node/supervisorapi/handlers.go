@@ -46,7 +46,8 @@ type Handlers struct {
 	// BootstrapToken tells whom a bootstrap token stands for; ErrCredentials is nobody, another error that nobody can
 	// tell now.
 	BootstrapToken func(ctx context.Context, id string, secret token.Secret) (name string, groups []string, err error)
-	// NodePassword tells whether a machine may be node; proven: it has shown that node's certificate.
+	// NodePassword tells whether a machine may be node (nodepassword.Checker.Check); proven: it has shown that node's
+	// certificate.
 	NodePassword func(ctx context.Context, node string, password token.Secret, proven bool) error
 	// Sign issues a certificate (signing.Signer). Without NodePassword, none of the kubelet's is issued.
 	Sign func(kind pki.NodeCertificate, node string, addresses []netip.Addr, request []byte) ([]byte, error)

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"keelson/node/nodepassword"
 	"keelson/node/pki"
 	"keelson/node/signing"
 	"keelson/node/token"
@@ -73,6 +74,14 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, h Handlers, who i
 		return ""
 	}
 	if err := h.NodePassword(r.Context(), node, password, who.proven); err != nil {
+		switch {
+		case errors.Is(err, nodepassword.ErrRejected):
+			err = &Refusal{http.StatusForbidden, err.Error()}
+		case errors.Is(err, nodepassword.ErrNoNode): // the agent asks again with the token alone
+			err = &Refusal{http.StatusUnauthorized, err.Error()}
+		case errors.Is(err, nodepassword.ErrNotReady):
+			err = &Refusal{http.StatusServiceUnavailable, err.Error()}
+		}
 		s.refuse(w, "node password", err)
 		return ""
 	}
