@@ -18,7 +18,7 @@ export CGO_ENABLED := 0
 export GOFLAGS := -buildvcs=false -trimpath -tags=netgo,osusergo,urfave_cli_no_docs,static_build
 
 .DEFAULT_GOAL := help
-.PHONY: help run test image check vm-test bench fuzz lock deps deps-build clean
+.PHONY: help run test image check vm-test cluster-test bench fuzz lock deps deps-build clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,10 @@ check: deps ## gofmt, vet, staticcheck and unit tests; no VM
 vm-test: image ## the scenarios in QEMU; RUN=regexp chooses
 	@$(GO) run ./imagebuild deps --install --for run
 	$(GO) test -count=1 -timeout 180m -v ./testvm/scenario -vm -image $(CURDIR)/$(IMAGE) -run '$(RUN)'
+
+cluster-test: image ## clusters of several machines, in namespaces of this host; needs root; RUN=regexp chooses
+	@test "$$(id -u)" = 0 || { echo "make cluster-test: its machines are namespaces of this host, which only root can make: run it as root"; exit 1; }
+	$(GO) test -count=1 -timeout 120m -v ./testvm/cluster -netns -root $(CURDIR)/build/$(ARCH)/root.erofs -run '$(RUN)'
 
 bench: image ## times and sizes as a table, and build/bench.json
 	@$(GO) run ./imagebuild deps --install --for run

@@ -48,23 +48,7 @@ const (
 // Fetch asks the server. Without a hash in the token, the CA that answers is
 // trusted: the callers own the machine and talk to it over loopback.
 func (s Server) Fetch(ctx context.Context) (*Bootstrap, error) {
-	hash, password, err := split(s.Token)
-	if err != nil {
-		return nil, err
-	}
-	unverified := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}
-	cas, err := s.get(ctx, "/cacerts", "", unverified)
-	if err != nil {
-		return nil, err
-	}
-	if got := sha256.Sum256(cas); hash != "" && hash != hex.EncodeToString(got[:]) {
-		return nil, fmt.Errorf("check the server's CA: its hash is %x, the token says %s", got, hash)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(cas) {
-		return nil, errors.New("check the server's CA: /cacerts holds no certificate")
-	}
-	body, err := s.get(ctx, "/v1-rke2/server-bootstrap", password, &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12})
+	cas, body, err := s.ask(ctx, "/v1-rke2/server-bootstrap")
 	if err != nil {
 		return nil, err
 	}
@@ -76,6 +60,48 @@ func (s Server) Fetch(ctx context.Context) (*Bootstrap, error) {
 		return nil, errors.New("server-bootstrap: its ServerCA is not the one of /cacerts")
 	}
 	return b, nil
+}
+
+// Member is one of etcd, as the supervisor tells it.
+type Member struct {
+	Name       string   `json:"name"` // empty until it has started
+	PeerURLs   []string `json:"peerURLs"`
+	ClientURLs []string `json:"clientURLs"`
+	Learner    bool     `json:"isLearner"`
+}
+
+// Members are those of the cluster's etcd, as this server sees them.
+func (s Server) Members(ctx context.Context) ([]Member, error) {
+	_, body, err := s.ask(ctx, "/db/info")
+	if err != nil {
+		return nil, err
+	}
+	var info struct{ Members []Member }
+	if err := json.Unmarshal(body, &info); err != nil {
+		return nil, fmt.Errorf("read db/info: %w", err)
+	}
+	return info.Members, nil
+}
+
+// ask takes the server's CA, checks it as far as the token says, and asks for a path as a server would.
+func (s Server) ask(ctx context.Context, path string) (cas, body []byte, err error) {
+	hash, password, err := split(s.Token)
+	if err != nil {
+		return nil, nil, err
+	}
+	unverified := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}
+	if cas, err = s.get(ctx, "/cacerts", "", unverified); err != nil {
+		return nil, nil, err
+	}
+	if got := sha256.Sum256(cas); hash != "" && hash != hex.EncodeToString(got[:]) {
+		return nil, nil, fmt.Errorf("check the server's CA: its hash is %x, the token says %s", got, hash)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(cas) {
+		return nil, nil, errors.New("check the server's CA: /cacerts holds no certificate")
+	}
+	body, err = s.get(ctx, path, password, &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12})
+	return cas, body, err
 }
 
 // again is how often Await looks: nothing outside tells when a listener opens.

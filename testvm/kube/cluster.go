@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -54,6 +55,24 @@ func (c *Client) APIServersAre(ctx context.Context, endpoints ...string) error {
 	})
 	if err != nil {
 		return fmt.Errorf("wait for kube-apiservers %s: %w", strings.Join(want, " "), err)
+	}
+	return nil
+}
+
+// DaemonSetReady waits until a DaemonSet's newest generation is available on exactly so many nodes.
+func (c *Client) DaemonSetReady(ctx context.Context, namespace, name string, nodes int) error {
+	lw := listWatch(c, c.AppsV1().DaemonSets(namespace).List, c.AppsV1().DaemonSets(namespace).Watch, name)
+	err := until(ctx, c, lw, &appsv1.DaemonSet{}, func(all []*appsv1.DaemonSet) (bool, string) {
+		if len(all) == 0 {
+			return false, "it does not exist"
+		}
+		s := all[0].Status
+		return s.ObservedGeneration >= all[0].Generation && int(s.DesiredNumberScheduled) == nodes &&
+				int(s.UpdatedNumberScheduled) == nodes && int(s.NumberAvailable) == nodes,
+			fmt.Sprintf("%d of %d pods are available, on %d nodes wanted", s.NumberAvailable, s.DesiredNumberScheduled, nodes)
+	})
+	if err != nil {
+		return fmt.Errorf("wait for daemonset %s: %w", name, err)
 	}
 	return nil
 }

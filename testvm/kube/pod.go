@@ -18,6 +18,7 @@ type Pod struct {
 	Name      string
 	Image     string
 	Args      []string
+	Node      string // where it must run; empty: wherever the scheduler wants
 	// Host gives the pod the node's processes and all privileges.
 	Host bool
 }
@@ -29,7 +30,7 @@ func (p Pod) Object() *corev1.Pod {
 	object := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name, Labels: map[string]string{"app": p.Name}},
 		Spec: corev1.PodSpec{
-			RestartPolicy: corev1.RestartPolicyNever, AutomountServiceAccountToken: &no,
+			NodeName: p.Node, RestartPolicy: corev1.RestartPolicyNever, AutomountServiceAccountToken: &no,
 			TerminationGracePeriodSeconds: seconds(1e9),
 			Containers: []corev1.Container{{
 				Name: "workload", Image: p.Image, Args: p.Args, ImagePullPolicy: corev1.PullIfNotPresent,

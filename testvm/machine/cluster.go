@@ -28,8 +28,7 @@ func (m *Machine) Kubeconfig(ctx context.Context) ([]byte, error) {
 	if _, err := m.Milestone(ctx, "apiserver ready"); err != nil {
 		return nil, err
 	}
-	server := access.Server{URL: fmt.Sprintf("https://127.0.0.1:%d", m.ports[1].Host), Token: m.token}
-	bootstrap, err := server.Await(ctx, m.proc.Done())
+	bootstrap, err := m.Supervisor().Await(ctx, m.proc.Done())
 	if err != nil {
 		return nil, fmt.Errorf("%w; the machine's last lines:\n%s", err, m.console.Tail(30))
 	}
@@ -41,6 +40,11 @@ func (m *Machine) Kubeconfig(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("keep kubeconfig: %w", err)
 	}
 	return data, nil
+}
+
+// Supervisor is the way to this server's.
+func (m *Machine) Supervisor() access.Server {
+	return access.Server{URL: fmt.Sprintf("https://127.0.0.1:%d", m.ports[1].Host), Token: m.token}
 }
 
 // Client waits for the present boot's apiserver and returns an administrator's

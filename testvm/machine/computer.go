@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"keelson/testvm/access"
 	"keelson/testvm/cidata"
 	"keelson/testvm/console"
 	"keelson/testvm/kube"
@@ -24,6 +25,7 @@ type Computer interface {
 
 	Kubeconfig(ctx context.Context) ([]byte, error) // of an administrator, by way of this server
 	Client(ctx context.Context) (*kube.Client, error)
+	Supervisor() access.Server
 
 	Reseed(seed cidata.Volume) error // other user-data, from the next boot on
 	Report(ctx context.Context, dir, why string, keepDisk bool) error

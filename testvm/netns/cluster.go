@@ -61,8 +61,7 @@ func (m *Machine) Kubeconfig(ctx context.Context) ([]byte, error) {
 	if _, err := m.Milestone(ctx, "apiserver ready"); err != nil {
 		return nil, err
 	}
-	server := access.Server{URL: fmt.Sprintf("https://127.0.0.1:%d", m.ports[1]), Token: m.token}
-	bootstrap, err := server.Await(ctx, m.done)
+	bootstrap, err := m.Supervisor().Await(ctx, m.done)
 	if err != nil {
 		return nil, fmt.Errorf("%w; the machine's last lines:\n%s", err, m.console.Tail(30))
 	}
@@ -74,6 +73,11 @@ func (m *Machine) Kubeconfig(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("keep kubeconfig: %w", err)
 	}
 	return data, nil
+}
+
+// Supervisor is the way to this server's.
+func (m *Machine) Supervisor() access.Server {
+	return access.Server{URL: fmt.Sprintf("https://127.0.0.1:%d", m.ports[1]), Token: m.token}
 }
 
 // Client is an administrator's, who asks this machine's apiserver.

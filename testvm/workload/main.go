@@ -26,7 +26,7 @@ type verb struct {
 func verbs() []verb {
 	return []verb{
 		{"serve", "serve ADDRESS: answer HTTP requests with the pod's name", 1, serve},
-		{"get", "get URL: print the answer", 1, get},
+		{"get", "get URL...: print the answers", 1, get},
 		{"lookup", "lookup NAME: print the addresses of a name", 1, lookup},
 		{"echo", "echo WORD...: print the words", 0, echo},
 		{"hold", "hold: stay until ended", 0, hold},

@@ -47,26 +47,33 @@ const (
 )
 
 func get(ctx context.Context, args []string) error {
-	return persist(ctx, func(ctx context.Context) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, args[0], nil)
-		if err != nil {
+	for _, url := range args {
+		if err := persist(ctx, func(ctx context.Context) error { return getOnce(ctx, url) }); err != nil {
 			return err
 		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
-		if err != nil {
-			return err
-		}
-		if resp.StatusCode != http.StatusOK {
-			return fmt.Errorf("%s: %s", resp.Status, body)
-		}
-		_, err = os.Stdout.Write(body)
+	}
+	return nil
+}
+
+func getOnce(ctx context.Context, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
 		return err
-	})
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", resp.Status, body)
+	}
+	_, err = os.Stdout.Write(body)
+	return err
 }
 
 func lookup(ctx context.Context, args []string) error {
