@@ -161,7 +161,7 @@ func (c *Checker) verify(ctx context.Context, node string, secret *corev1.Secret
 	return nil
 }
 
-// bind keeps the password of a node that has none. Where the cluster refuses the Secret (a webhook that is down, say),
+// bind keeps the password of a node that has none. Where a webhook that is down keeps the Secret from being stored,
 // the machine may join all the same: the cluster might need it to get well (k3s issue 7654). From then on this server
 // holds the name to that password, and tries again with each request.
 func (c *Checker) bind(ctx context.Context, client kubernetes.Interface, node string, password token.Secret) error {
@@ -196,7 +196,12 @@ func (c *Checker) bind(ctx context.Context, client kubernetes.Interface, node st
 		return c.verify(ctx, node, made, password)
 	case err != nil && ctx.Err() != nil:
 		return fmt.Errorf("keep node password of %s: %w", node, ctx.Err())
+	case err != nil && !webhookIsDown(err):
+		return fmt.Errorf("keep node password of %s: %w", node, err)
 	case err != nil:
+		if !waits && c.pendingFull() {
+			return fmt.Errorf("keep node password of %s: %d other nodes wait for it already: %w", node, maxPending, err)
+		}
 		c.cfg.Log.Warn("node password cannot be kept in the cluster yet; this server holds the node to it", "node", node, "error", err)
 		c.mu.Lock()
 		c.pending[node] = now
@@ -209,6 +214,21 @@ func (c *Checker) bind(ctx context.Context, client kubernetes.Interface, node st
 	delete(c.pending, node)
 	c.mu.Unlock()
 	return nil
+}
+
+// maxPending bounds how many machines may join while the cluster cannot keep their passwords.
+const maxPending = 16
+
+func (c *Checker) pendingFull() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.pending) >= maxPending
+}
+
+// webhookIsDown tells a Secret that an admission webhook kept from being stored by not answering (k8s.io/apiserver
+// pkg/admission/plugin/webhook/errors) from every other failure.
+func webhookIsDown(err error) bool {
+	return apierrors.IsInternalError(err) && strings.Contains(err.Error(), "failed calling webhook")
 }
 
 func (c *Checker) enter(ctx context.Context) error {

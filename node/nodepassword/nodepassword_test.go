@@ -136,6 +136,23 @@ func TestSecretThatCannotBeKept(t *testing.T) {
 	}
 }
 
+// Only a webhook that is down lets a machine in whose password was not kept, and not for any number of machines.
+func TestNotEveryFailureLetsMachinesIn(t *testing.T) {
+	c, client := checker(t)
+	c.Use(client)
+	fails(client, "create", apierrors.NewInternalError(errors.New("etcdserver: mvcc: database space exceeded")))
+	if err := c.Check(t.Context(), "agent-1", "first", false); err == nil {
+		t.Error("let in although etcd took nothing")
+	}
+	fails(client, "create", apierrors.NewInternalError(errors.New("failed calling webhook")))
+	for i := range maxPending {
+		c.pending[string(rune('a'+i))] = seen{}
+	}
+	if err := c.Check(t.Context(), "agent-1", "first", false); err == nil {
+		t.Errorf("let in beside %d that wait", maxPending)
+	}
+}
+
 // What cannot be read is no reason to let anybody in.
 func TestFailsClosed(t *testing.T) {
 	c, client := checker(t)
@@ -233,5 +250,30 @@ func TestNewNeedsAll(t *testing.T) {
 		if _, err := New(cfg); err == nil {
 			t.Errorf("%+v was taken", cfg)
 		}
+	}
+}
+
+func TestEnsureFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "node", "password")
+	first, err := EnsureFile(path)
+	if err != nil || len(first.Reveal()) != 32 {
+		t.Fatalf("got %d characters, %v, want 32", len(first.Reveal()), err)
+	}
+	again, err := EnsureFile(path)
+	if err != nil || again != first {
+		t.Errorf("the second start has another password, %v", err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if err := os.WriteFile(path, []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := EnsureFile(path); err == nil {
+		t.Error("an empty file was taken")
+	}
+	if _, err := EnsureFile("/dev/null/password"); err == nil {
+		t.Error("an impossible path was taken")
 	}
 }

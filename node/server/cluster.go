@@ -20,7 +20,6 @@ import (
 	"keelson/node/etcd"
 	"keelson/node/member"
 	"keelson/node/nodeobject"
-	"keelson/node/pki"
 	"keelson/node/readiness"
 	"keelson/node/systempods"
 	"keelson/node/token"
@@ -206,24 +205,16 @@ func (s *Server) isReady() bool {
 const leastRenewal = time.Minute
 
 // startRenewal re-issues certificates when the first of them becomes due. The static pods' hash covers them, so each
-// pod whose files changed is written anew, one after the other.
+// pod whose files changed is written anew.
 func (s *Server) startRenewal(context.Context) error {
 	s.background("renewal", func(ctx context.Context) error {
 		for {
-			p := s.pki
-			p.Now = time.Now()
-			r, err := pki.Ensure(p)
+			due, err := s.renew(ctx)
 			if err != nil {
 				return err
 			}
-			if len(r.Written) > 0 {
-				s.log.Info("certificates renewed", "written", len(r.Written))
-				if err := errors.Join(s.writeEtcd(ctx), s.writeAPIServer(ctx), s.writeControllers(ctx), s.writeCloudController(ctx)); err != nil {
-					return err
-				}
-			}
 			// An authority in its last half hour makes certificates that are due at once.
-			timer := time.NewTimer(max(time.Until(r.Renew), leastRenewal))
+			timer := time.NewTimer(max(time.Until(due), leastRenewal))
 			select {
 			case <-ctx.Done():
 				timer.Stop()

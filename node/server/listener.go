@@ -13,7 +13,6 @@ import (
 	"keelson/node/manifests"
 	"keelson/node/pki"
 	"keelson/node/supervisorapi"
-	"keelson/node/token"
 )
 
 // startListener opens :9345. Until there is something to answer with, it answers "starting".
@@ -36,26 +35,8 @@ func (s *Server) startListener(context.Context) error {
 	return nil
 }
 
-// openListener gives the listener its answers, as soon as there is a record for joining servers.
-func (s *Server) openListener(context.Context) error {
-	caCerts, err := os.ReadFile(s.server("tls", "server-ca.crt"))
-	if err != nil {
-		return fmt.Errorf("read server CA: %w", err)
-	}
-	users, err := token.LoadPasswd(s.server("cred", "passwd"))
-	if err != nil {
-		return err
-	}
-	return s.api.Install(supervisorapi.Handlers{
-		CACerts:    caCerts,
-		Users:      users,
-		Ready:      s.isReady,
-		APIServers: s.apiServers,
-		Bootstrap:  s.bootstrap,
-		Config:     s.clusterConfig,
-		Members:    s.etcdMemberList,
-	})
-}
+// openListener lets the listener answer, as soon as there is a record for joining servers.
+func (s *Server) openListener(context.Context) error { return s.install() }
 
 // writeManifests puts the image's add-ons where users put theirs.
 func (s *Server) writeManifests(context.Context) error {

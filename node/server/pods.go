@@ -85,6 +85,7 @@ func (s *Server) podParams() (staticpod.Server, error) {
 		EncryptionConfig:     s.server("cred", "encryption-config.json"),
 		AdmissionConfig:      c.PodSecurityAdmissionConfigFile,
 		AuditPolicy:          c.AuditPolicyFile,
+		EgressConfig:         s.egressPath(),
 		CloudConfig:          s.server("etc", "cloud-config.yaml"),
 		EtcdInitial: staticpod.EtcdInitial{
 			AdvertisePeerURL: s.member.PeerURL(), Cluster: s.member.Initial.Cluster, State: s.member.Initial.State,
@@ -156,6 +157,7 @@ func (s *Server) writeAPIServer(context.Context) error {
 		{Path: s.server("etc", "authentication-config.yaml"), Data: apiserver.Authentication(), Mode: 0o600},
 		{Path: s.places.admission, Data: apiserver.Admission(), Mode: 0o600},
 		{Path: s.server("etc", "cloud-config.yaml"), Data: apiserver.CloudConfig(), Mode: 0o600},
+		{Path: s.server("etc", "egress-selector-config.yaml"), Data: s.egressConfig(), Mode: 0o600},
 	} {
 		if _, err := file.Ensure(f.Path, f.Data, f.Mode); err != nil {
 			return err

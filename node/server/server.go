@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -25,11 +26,16 @@ import (
 	"keelson/node/bootstrapdata/etcdstore"
 	"keelson/node/config"
 	"keelson/node/etcd"
+	"keelson/node/nodeobject"
+	"keelson/node/nodepassword"
 	"keelson/node/pki"
+	"keelson/node/rotation"
 	"keelson/node/sequence"
+	"keelson/node/signing"
 	"keelson/node/supervisorapi"
 	"keelson/node/systemimage"
 	"keelson/node/token"
+	"keelson/node/tunnel"
 )
 
 // Programs of the machine.
@@ -46,6 +52,7 @@ type places struct {
 	templates string // the image's add-ons
 	// started is on a file system in memory: it is there if and only if node has run since the machine started.
 	started   string
+	password  string // of this machine's node
 	admission string // RKE2's pod security configuration, written anew at each start
 }
 
@@ -54,6 +61,7 @@ func defaultPlaces() places {
 		images:    systemimage.DefaultDir,
 		templates: "/usr/lib/keelson/manifests",
 		started:   "/run/keelson/node-started",
+		password:  nodepassword.DefaultFile,
 		admission: "/etc/rancher/rke2/rke2-pss.yaml",
 	}
 }
@@ -96,9 +104,17 @@ type Server struct {
 	learner   bool     // this server joins a cluster, and its member does not vote yet
 	etcd      *clientv3.Client
 	store     *etcdstore.Store
+	rotator   *rotation.Rotator
+	password  token.Secret // of this machine's node
+	nodes     *nodepassword.Checker
+	signer    signing.Signer
+	tunnels   *tunnel.Server
 	client    kubernetes.Interface
 	api       *supervisorapi.Server
 	others    map[string]string // labels that the kubelet may not set
+
+	directory atomic.Pointer[nodeobject.Directory] // nil before kube-apiserver serves
+	renewing  sync.Mutex                           // one renewal at a time
 
 	mu        sync.Mutex // guards what follows, and one line on the console at a time
 	apis      []string   // host:port of the cluster's kube-apiservers, as last seen

@@ -48,6 +48,7 @@ func newServer(t *testing.T, change func(*config.Config)) *Server {
 		images:    layouttest.Write(t, dir, map[string]layouttest.Layer{"one": {"program": "x"}}, images...),
 		templates: "../../configs/manifests",
 		started:   filepath.Join(dir, "run", "node-started"),
+		password:  filepath.Join(dir, "etc", "node", "password"),
 		admission: filepath.Join(dir, "etc", "rke2-pss.yaml"),
 	}
 	s.settings, err = settings.Resolve(config.Host{Name: "cp-1", Addresses: []netip.Addr{netip.MustParseAddr("10.0.2.15")}})

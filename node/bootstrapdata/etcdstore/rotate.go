@@ -2,6 +2,7 @@ package etcdstore
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -54,7 +55,11 @@ func (s *Store) Changes(ctx context.Context, key string) <-chan struct{} {
 func (s *Store) watch(ctx context.Context, key string, told chan<- struct{}) {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx)) // a member that is cut off ends the watch
 	defer cancel()
-	for range s.client.Watch(ctx, key, clientv3.WithCreatedNotify()) {
+	options := []clientv3.OpOption{clientv3.WithCreatedNotify()}
+	if strings.HasSuffix(key, "/") { // all keys below
+		options = append(options, clientv3.WithPrefix())
+	}
+	for range s.client.Watch(ctx, key, options...) {
 		select {
 		case told <- struct{}{}:
 		default: // one is waiting already

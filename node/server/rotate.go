@@ -1,0 +1,146 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"keelson/node/bootstrapdata"
+	"keelson/node/pki"
+	"keelson/node/rotation"
+	"keelson/node/succession"
+	"keelson/node/supervisorapi"
+	"keelson/node/token"
+)
+
+// startRotation settles which token is the cluster's, as soon as etcd tells, and follows its rotations from then on.
+func (s *Server) startRotation(ctx context.Context) error {
+	var err error
+	s.rotator, err = rotation.New(rotation.Config{
+		Store: s.store, ServerDir: s.server(), Log: s.log,
+		Changed: func([]token.User) error { return s.install() },
+	})
+	if err != nil {
+		return err
+	}
+	if s.passwords, err = s.rotator.Settle(ctx, token.Secret(s.settings.Token)); err != nil {
+		return fmt.Errorf("settle the token: %w", err)
+	}
+	s.background("token rotation", s.rotator.Run)
+	return nil
+}
+
+// rotateToken answers PUT /v1-rke2/token.
+func (s *Server) rotateToken(ctx context.Context, next token.Secret) error {
+	_, err := s.rotator.Rotate(ctx, s.rotator.Passwords().Server, next)
+	return refusal(err, rotation.ErrNewToken, rotation.ErrNotCurrent, bootstrapdata.ErrRotating)
+}
+
+// rotateCA answers PUT /v1-rke2/cert/cacerts: the cluster's record changes, and every server follows it, this one too.
+func (s *Server) rotateCA(ctx context.Context, plain []byte, force bool) error {
+	record, err := succession.Apply(ctx, s.store, s.rotator.Passwords().Server, plain, time.Now(), force)
+	if err != nil {
+		return refusal(err, err)
+	}
+	s.log.Info("authorities replaced", "generation", record.Generation(), "force", force)
+	return nil
+}
+
+// refusal shows an error to who asked if it is one of those that they can mend.
+func refusal(err error, theirs ...error) error {
+	for _, e := range theirs {
+		if err != nil && errors.Is(err, e) {
+			return &supervisorapi.Refusal{Code: http.StatusBadRequest, Message: err.Error()}
+		}
+	}
+	return err
+}
+
+// followRecord takes over what changes in the cluster's record while this server runs: another server's rotation of
+// the authorities, or this one's.
+func (s *Server) followRecord(context.Context) error {
+	s.background("bootstrap record", func(ctx context.Context) error {
+		for range s.store.Changes(ctx, bootstrapdata.Prefix) {
+			if err := s.takeRecord(ctx); err != nil && ctx.Err() == nil {
+				s.log.Error("the cluster's record is not followed", "error", err)
+			}
+		}
+		return nil
+	})
+	return nil
+}
+
+func (s *Server) takeRecord(ctx context.Context) error {
+	written, err := bootstrapdata.Sync(ctx, s.store, s.rotator.Passwords().Server, s.server())
+	if err != nil || len(written) == 0 {
+		return err
+	}
+	s.log.Info("the cluster's record has changed", "written", len(written))
+	_, err = s.renew(ctx)
+	return err
+}
+
+// renew brings certificates up to date, and has what uses them start anew, one after the other. It tells when the first
+// certificate becomes due.
+func (s *Server) renew(ctx context.Context) (time.Time, error) {
+	s.renewing.Lock()
+	defer s.renewing.Unlock()
+	p := s.pki
+	p.Now, p.ClusterExists = time.Now(), true
+	r, err := pki.Ensure(p)
+	if err != nil {
+		return r.Renew, err
+	}
+	if len(r.Written) == 0 {
+		return r.Renew, nil
+	}
+	s.log.Info("certificates renewed", "written", len(r.Written))
+	if err := s.writeTokenFiles(); err != nil {
+		return r.Renew, err
+	}
+	if err := s.install(); err != nil {
+		return r.Renew, err
+	}
+	return r.Renew, errors.Join(s.writeEtcd(ctx), s.writeAPIServer(ctx), s.writeControllers(ctx), s.writeCloudController(ctx))
+}
+
+// writeTokenFiles writes the tokens that people copy: they name the present authority.
+func (s *Server) writeTokenFiles() error {
+	bundle, err := os.ReadFile(s.server("tls", "server-ca.crt"))
+	if err != nil {
+		return fmt.Errorf("read server CA: %w", err)
+	}
+	return token.EnsureFiles(s.server(), bundle, s.rotator.Passwords())
+}
+
+// install gives the listener its answers; a second time where users or authorities have changed.
+func (s *Server) install() error {
+	caCerts, err := os.ReadFile(s.server("tls", "server-ca.crt"))
+	if err != nil {
+		return fmt.Errorf("read server CA: %w", err)
+	}
+	clientCA, err := os.ReadFile(s.server("tls", "client-ca.crt"))
+	if err != nil {
+		return fmt.Errorf("read client CA: %w", err)
+	}
+	return s.api.Install(supervisorapi.Handlers{
+		CACerts:        caCerts,
+		ClientCA:       clientCA,
+		Users:          s.rotator.Users(),
+		Ready:          s.isReady,
+		APIServers:     s.apiServers,
+		Bootstrap:      s.bootstrap,
+		Config:         s.clusterConfig,
+		Members:        s.etcdMemberList,
+		BootstrapToken: s.bootstrapToken,
+		NodePassword:   s.nodes.Check,
+		Sign:           s.signer.Sign,
+		Connect:        s.tunnels.ServeNode,
+		Egress:         s.tunnels.Egress(),
+		RotateToken:    s.rotateToken,
+		RotateCA:       s.rotateCA,
+	})
+}
