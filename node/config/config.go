@@ -42,6 +42,26 @@ type Component struct {
 	ExtraMount []string // "source:destination[:ro|rw[:hostPathType]]"
 }
 
+// S3 is an object store that snapshots also go to.
+type S3 struct {
+	Enabled       bool   // etcd-s3
+	Endpoint      string // etcd-s3-endpoint; empty: Amazon's
+	EndpointCA    string // etcd-s3-endpoint-ca: a file
+	SkipSSLVerify bool   // etcd-s3-skip-ssl-verify
+	AccessKey     string // etcd-s3-access-key
+	SecretKey     Secret // etcd-s3-secret-key
+	SessionToken  Secret // etcd-s3-session-token
+	Bucket        string // etcd-s3-bucket
+	BucketLookup  string // etcd-s3-bucket-lookup-type
+	Region        string // etcd-s3-region
+	Folder        string // etcd-s3-folder
+	Proxy         string // etcd-s3-proxy
+	ConfigSecret  string // etcd-s3-config-secret
+	Insecure      bool   // etcd-s3-insecure: http
+	Timeout       string // etcd-s3-timeout, as Go writes durations
+	Retention     int    // etcd-s3-retention
+}
+
 // PortRange is a closed range of ports, written "first-last".
 type PortRange struct{ First, Last uint16 }
 
@@ -119,6 +139,15 @@ type Config struct {
 	ControlPlaneProbes           map[string]int32  // control-plane-probe-configuration: "etcd-startup-failure-threshold" to 30
 	EtcdExposeMetrics            bool              // etcd-expose-metrics
 
+	// Snapshots of etcd.
+	DisableSnapshots  bool   // etcd-disable-snapshots: none by schedule
+	SnapshotName      string // etcd-snapshot-name
+	SnapshotSchedule  string // etcd-snapshot-schedule-cron
+	SnapshotRetention int    // etcd-snapshot-retention; 0 keeps all
+	SnapshotDir       string // etcd-snapshot-dir; empty: db/snapshots below the server's folder
+	SnapshotCompress  bool   // etcd-snapshot-compress
+	S3                S3     // etcd-s3-...
+
 	// Images.
 	PrivateRegistry                string // private-registry: path of registries.yaml
 	DisableDefaultRegistryEndpoint bool   // disable-default-registry-endpoint
@@ -151,5 +180,9 @@ func Default() Config {
 		WriteKubeconfigMode:       0o600,
 		PrivateRegistry:           "/etc/rancher/rke2/registries.yaml",
 		SecretsEncryptionProvider: "aescbc",
+		SnapshotName:              "etcd-snapshot",
+		SnapshotSchedule:          "0 */12 * * *",
+		SnapshotRetention:         5,
+		S3:                        S3{Region: "us-east-1", Timeout: "5m0s", Retention: 5},
 	}
 }

@@ -123,7 +123,8 @@ func TestLoadOfNothingIsDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !reflect.DeepEqual(got, Config{origin: nil, DataDir: "/var/lib/rancher/rke2", ServiceNodePortRange: PortRange{30000, 32767}, ClusterDomain: "cluster.local",
-		CNI: "flannel", EgressSelectorMode: "agent", WriteKubeconfig: "/etc/rancher/rke2/rke2.yaml", WriteKubeconfigMode: 0o600, PrivateRegistry: "/etc/rancher/rke2/registries.yaml", SecretsEncryptionProvider: "aescbc"}) {
+		CNI: "flannel", EgressSelectorMode: "agent", WriteKubeconfig: "/etc/rancher/rke2/rke2.yaml", WriteKubeconfigMode: 0o600, PrivateRegistry: "/etc/rancher/rke2/registries.yaml", SecretsEncryptionProvider: "aescbc",
+		SnapshotName: "etcd-snapshot", SnapshotSchedule: "0 */12 * * *", SnapshotRetention: 5, S3: S3{Region: "us-east-1", Timeout: "5m0s", Retention: 5}}) {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -154,6 +155,10 @@ func TestProblems(t *testing.T) {
 		{"unknown without one", "frobnicate: 1", "line 1: frobnicate: is not a known key; remove it"},
 		{"k3s key", "flannel-backend: host-gw", "line 1: flannel-backend: is a key of k3s that RKE2 does not have; remove it"},
 		{"join address", "\nserver: https://x:9345", ""},
+		{"snapshots kept", "etcd-snapshot-retention: many", `line 1: etcd-snapshot-retention: is "many"; write a number`},
+		{"snapshots kept, below none", "etcd-snapshot-retention: -1", `line 1: etcd-snapshot-retention: is "-1"; write a number`},
+		{"time of the object store", "etcd-s3-timeout: 5", `line 1: etcd-s3-timeout: is "5"; write a duration such as 5m or 30s`},
+		{"lookup of the object store", "etcd-s3-bucket-lookup-type: host", `line 1: etcd-s3-bucket-lookup-type: is "host"; write auto, dns or path`},
 		{"join address without a port", "\nserver: https://x", `line 2: server: is "https://x"; write https://host:9345, with the port`},
 		{"join address with a path", "server: https://x:9345/v1", `line 1: server: is "https://x:9345/v1"; write https://host:9345, with the port`},
 		{"egress of k3s", "egress-selector-mode: pod", "line 1: egress-selector-mode: pod is not supported: write agent (kube-apiserver reaches kubelets through their tunnels) or disabled"},

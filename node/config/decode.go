@@ -154,6 +154,12 @@ func set(field any, v value) error {
 			return fmt.Errorf("is %q; write true or false", v.text)
 		}
 		*f = b
+	case *int:
+		n, err := strconv.ParseInt(v.text, 10, 32)
+		if err != nil || n < 0 {
+			return fmt.Errorf("is %q; write a number", v.text)
+		}
+		*f = int(n)
 	case *netip.Addr:
 		if v.text == "" {
 			*f = netip.Addr{}

@@ -4,7 +4,6 @@ package config
 func refused() []Key {
 	const (
 		datastore = "only the etcd on this node is supported as datastore"
-		snapshots = "etcd snapshots come in a later version"
 		reset     = "cluster reset and restore come in a later version"
 		roles     = "a server of this version runs every control plane component"
 		images    = "system images are part of the verified root and cannot be replaced one by one"
@@ -51,18 +50,8 @@ func refused() []Key {
 		{Name: "alsologtostderr", Reason: logging, Neutral: []string{"false"}},
 		{Name: "v", Reason: logging, Neutral: []string{"0"}},
 		{Name: "vmodule", Reason: logging, Neutral: []string{""}},
-		{Name: "etcd-disable-snapshots", Reason: snapshots, Neutral: []string{"true"}},
 	}
-	for _, name := range []string{"name", "schedule-cron", "retention", "dir", "compress", "reconcile-interval"} {
-		keys = append(keys, Key{Name: "etcd-snapshot-" + name, Reason: snapshots})
-	}
-	keys = append(keys, Key{Name: "etcd-s3", Reason: snapshots, Neutral: []string{"false"}})
-	for _, name := range []string{
-		"endpoint", "endpoint-ca", "skip-ssl-verify", "access-key", "secret-key", "session-token", "bucket",
-		"bucket-lookup-type", "region", "folder", "retention", "proxy", "config-secret", "insecure", "timeout",
-	} {
-		keys = append(keys, Key{Name: "etcd-s3-" + name, Reason: snapshots})
-	}
+	keys = append(keys, Key{Name: "etcd-snapshot-reconcile-interval", Reason: "snapshots and their objects are compared every ten minutes", Neutral: []string{"", "10m", "10m0s"}})
 	for _, name := range []string{"endpoint", "cafile", "certfile", "keyfile"} {
 		keys = append(keys, Key{Name: "datastore-" + name, Reason: datastore, Neutral: []string{""}})
 	}

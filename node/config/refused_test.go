@@ -11,7 +11,6 @@ import (
 func TestRefusedKeysNameTheirReason(t *testing.T) {
 	const (
 		images    = "system images are part of the verified root and cannot be replaced one by one"
-		snapshots = "etcd snapshots come in a later version"
 		datastore = "only the etcd on this node is supported as datastore"
 		runtime   = "containerd and kubelet are part of the verified root"
 		logging   = "logs have fixed places and bounded size; debug is the one setting"
@@ -58,29 +57,7 @@ func TestRefusedKeysNameTheirReason(t *testing.T) {
 		{"alsologtostderr", "true", logging, "remove it or set it to false"},
 		{"v", "4", logging, "remove it or set it to 0"},
 		{"vmodule", "a=4", logging, "remove it"},
-		{"etcd-disable-snapshots", "false", snapshots, "remove it or set it to true"},
-		{"etcd-snapshot-name", "nightly", snapshots, "remove it"},
-		{"etcd-snapshot-schedule-cron", "0 3 * * *", snapshots, "remove it"},
-		{"etcd-snapshot-retention", "5", snapshots, "remove it"},
-		{"etcd-snapshot-dir", "/snap", snapshots, "remove it"},
-		{"etcd-snapshot-compress", "true", snapshots, "remove it"},
-		{"etcd-snapshot-reconcile-interval", "10m", snapshots, "remove it"},
-		{"etcd-s3", "true", snapshots, "remove it or set it to false"},
-		{"etcd-s3-endpoint", "s3.example", snapshots, "remove it"},
-		{"etcd-s3-endpoint-ca", "/ca", snapshots, "remove it"},
-		{"etcd-s3-skip-ssl-verify", "true", snapshots, "remove it"},
-		{"etcd-s3-access-key", "hush", snapshots, "remove it"},
-		{"etcd-s3-secret-key", "hush", snapshots, "remove it"},
-		{"etcd-s3-session-token", "hush", snapshots, "remove it"},
-		{"etcd-s3-bucket", "b", snapshots, "remove it"},
-		{"etcd-s3-bucket-lookup-type", "dns", snapshots, "remove it"},
-		{"etcd-s3-region", "eu", snapshots, "remove it"},
-		{"etcd-s3-folder", "f", snapshots, "remove it"},
-		{"etcd-s3-retention", "5", snapshots, "remove it"},
-		{"etcd-s3-proxy", "http://proxy", snapshots, "remove it"},
-		{"etcd-s3-config-secret", "s", snapshots, "remove it"},
-		{"etcd-s3-insecure", "true", snapshots, "remove it"},
-		{"etcd-s3-timeout", "5m", snapshots, "remove it"},
+		{"etcd-snapshot-reconcile-interval", "5m", "snapshots and their objects are compared every ten minutes", "remove it or set it to 10m0s"},
 		{"datastore-endpoint", "postgres://u:hush@db", datastore, "remove it"},
 		{"datastore-cafile", "/ca", datastore, "remove it"},
 		{"datastore-certfile", "/crt", datastore, "remove it"},
@@ -134,7 +111,6 @@ func TestNeutralForms(t *testing.T) {
 		{"a number", "lb-server-port: 6444", true},
 		{"verbosity of nothing", "v: 0", true},
 		{"verbosity as a truth value", "v: false", false},
-		{"no neutral value at all", "etcd-snapshot-dir:", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := load(t, map[string]string{"config.yaml": c.text})

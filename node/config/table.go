@@ -42,6 +42,8 @@ func takes(field any) string {
 	switch field.(type) {
 	case *bool:
 		return "true, false"
+	case *int:
+		return "number"
 	case *[]string, *map[string]string, *map[string]int32:
 		return "list"
 	case *[]netip.Addr:
@@ -61,6 +63,8 @@ func defaultText(field any) string {
 		if *f != "" {
 			return "`" + *f + "`"
 		}
+	case *int:
+		return fmt.Sprintf("`%d`", *f)
 	case *PortRange:
 		return "`" + f.String() + "`"
 	case *fs.FileMode:

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // The functions of this file judge one value of a key. Their errors follow the key's name in a Problem.
@@ -170,6 +171,20 @@ func resource(s string) error {
 func probe(s string) error {
 	if !matches(components+`-(startup|liveness|readiness)-(initial-delay-seconds|timeout-seconds|failure-threshold|period-seconds)=[0-9]+`, s) {
 		return fmt.Errorf("%q is not a probe setting; write one such as etcd-startup-failure-threshold=30", s)
+	}
+	return nil
+}
+
+func bucketLookup(s string) error {
+	if s != "auto" && s != "dns" && s != "path" {
+		return fmt.Errorf("is %q; write auto, dns or path", s)
+	}
+	return nil
+}
+
+func duration(s string) error {
+	if d, err := time.ParseDuration(s); err != nil || d <= 0 {
+		return fmt.Errorf("is %q; write a duration such as 5m or 30s", s)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -306,5 +307,33 @@ func TestClusterConfigTellsNoSecret(t *testing.T) {
 		if bytes.Contains(document, []byte(secret)) {
 			t.Errorf("the document holds %.8s...", secret)
 		}
+	}
+}
+
+// Settings become the snapshots' configuration whole: an object store that is half told would keep nothing.
+func TestObjectStoreTakesEverySetting(t *testing.T) {
+	s := newServer(t, func(c *config.Config) {
+		c.S3 = config.S3{
+			Enabled: true, Endpoint: "s3.example", EndpointCA: "/ca", SkipSSLVerify: true, AccessKey: "access", SecretKey: "secret", SessionToken: "session",
+			Bucket: "bucket", BucketLookup: "path", Region: "here", Folder: "folder", Proxy: "http://proxy.example", ConfigSecret: "settings",
+			Insecure: true, Timeout: "90s", Retention: 7,
+		}
+	})
+	store, err := s.objectStore()
+	if err != nil {
+		t.Fatal(err)
+	}
+	value := reflect.ValueOf(*store)
+	for i := range value.NumField() {
+		if value.Field(i).IsZero() {
+			t.Errorf("%s is not set", value.Type().Field(i).Name)
+		}
+	}
+	if store.Timeout.Duration != 90*time.Second || store.SecretKey.Reveal() != "secret" {
+		t.Errorf("got time-out %v", store.Timeout)
+	}
+	s.settings.S3.Timeout = "soon"
+	if _, err := s.objectStore(); err == nil || !strings.Contains(err.Error(), "etcd-s3-timeout") {
+		t.Errorf("got %v", err)
 	}
 }

@@ -126,7 +126,7 @@ func (s *Server) install() error {
 	if err != nil {
 		return fmt.Errorf("read client CA: %w", err)
 	}
-	return s.api.Install(supervisorapi.Handlers{
+	h := supervisorapi.Handlers{
 		CACerts:        caCerts,
 		ClientCA:       clientCA,
 		Users:          s.rotator.Users(),
@@ -142,5 +142,9 @@ func (s *Server) install() error {
 		Egress:         s.tunnels.Egress(),
 		RotateToken:    s.rotateToken,
 		RotateCA:       s.rotateCA,
-	})
+	}
+	if m := s.snapshots.Load(); m != nil {
+		h.Snapshot = m.Handler()
+	}
+	return s.api.Install(h)
 }

@@ -26,6 +26,7 @@ import (
 	"keelson/node/bootstrapdata/etcdstore"
 	"keelson/node/config"
 	"keelson/node/etcd"
+	"keelson/node/etcdsnapshot"
 	"keelson/node/nodeobject"
 	"keelson/node/nodepassword"
 	"keelson/node/pki"
@@ -114,6 +115,7 @@ type Server struct {
 	others    map[string]string // labels that the kubelet may not set
 
 	directory atomic.Pointer[nodeobject.Directory] // nil before kube-apiserver serves
+	snapshots atomic.Pointer[etcdsnapshot.Manager] // the same
 	renewing  sync.Mutex                           // one renewal at a time
 
 	mu        sync.Mutex // guards what follows, and one line on the console at a time

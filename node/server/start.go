@@ -41,6 +41,8 @@ func (s *Server) steps() []sequence.Step {
 		{Name: "known nodes", After: []string{"apiserver", "nodes"}, Run: s.followCluster},
 		{Name: "members", After: []string{"apiserver", "etcd"}, Run: s.followNodes},
 		{Name: "endpoints", After: []string{"apiserver", "etcd"}, Run: s.watchEndpoints},
+		{Name: "snapshots", After: []string{"apiserver", "joining"}, Run: s.startSnapshots},
+		{Name: "etcd care", After: []string{"joining"}, Run: s.careForEtcd},
 		{Name: "node object", After: []string{"apiserver"}, Run: s.markNode},
 		{Name: "node ready", After: []string{"node object"}, Run: s.awaitNode},
 		{Name: "system pods", After: []string{"node ready", "controllers", "cloud controller", "add-ons"}, Run: s.awaitSystemPods},
