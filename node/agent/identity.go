@@ -2,8 +2,6 @@ package agent
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,9 +11,9 @@ import (
 
 	"keelson/node/file"
 	"keelson/node/host"
+	"keelson/node/nodepassword"
 	"keelson/node/staticpod"
 	"keelson/node/systemimage"
-	"keelson/node/token"
 	"keelson/node/worker"
 )
 
@@ -76,24 +74,7 @@ func (a *Agent) startContainerd(ctx context.Context) error { return a.worker.Sta
 // ensurePassword makes the node's password at its first start: 16 random bytes as hex, as k3s's agents do
 // (pkg/agent/config). Servers remember its hash, so that no other machine can take the node's name.
 func (a *Agent) ensurePassword(context.Context) error {
-	path := a.places.password
-	content, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read node password: %w", err)
-	}
-	if text := strings.TrimSpace(string(content)); text != "" {
-		a.password = token.Secret(text)
-		return nil
-	}
-	raw := make([]byte, 16)
-	_, _ = rand.Read(raw) // never fails (crypto/rand)
-	text := hex.EncodeToString(raw)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("make folder of node password: %w", err)
-	}
-	if err := file.Write(path, []byte(text+"\n"), 0o600); err != nil {
-		return fmt.Errorf("keep node password: %w", err)
-	}
-	a.password = token.Secret(text)
-	return nil
+	var err error
+	a.password, err = nodepassword.EnsureFile(a.places.password)
+	return err
 }

@@ -2,7 +2,6 @@ package command
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -29,7 +28,7 @@ const certificateUsage = `usage: node certificate <verb> [flags]
 // certificates runs `node certificate`.
 func certificates(ctx context.Context, args []string, now time.Time, stdout, stderr io.Writer) error {
 	if len(args) == 0 {
-		return errors.New("certificate: a verb is needed\n\n" + certificateUsage)
+		return fmt.Errorf("certificate: a verb is needed: %s", strings.TrimSpace(certificateUsage))
 	}
 	flags := flag.NewFlagSet("certificate "+args[0], flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -63,7 +62,7 @@ func certificates(ctx context.Context, args []string, now time.Time, stdout, std
 		}
 		return r.run(ctx)
 	}
-	return fmt.Errorf("certificate: unknown verb %q\n\n%s", args[0], certificateUsage)
+	return fmt.Errorf("certificate: unknown verb %q: %s", args[0], strings.TrimSpace(certificateUsage))
 }
 
 // rotation is one `node certificate rotate-ca`.

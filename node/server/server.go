@@ -39,14 +39,6 @@ import (
 	"keelson/node/tunnel"
 )
 
-// Programs of the machine.
-const (
-	networkPlugins = "/usr/lib/keelson/cni/bin"
-	runcPath       = "/usr/bin/runc"
-	containerdPath = "/usr/bin/containerd"
-	kubeletPath    = "/usr/bin/kubelet"
-)
-
 // places are folders and files that are not settings. Only tests have others than these.
 type places struct {
 	images    string // the system images' layout
