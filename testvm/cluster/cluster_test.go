@@ -63,6 +63,16 @@ func (c *cluster) servers() []*member {
 	return all
 }
 
+// clients of all servers, in the order of their names.
+func (c *cluster) clients() []*kube.Client {
+	c.t.Helper()
+	var all []*kube.Client
+	for _, s := range c.servers() {
+		all = append(all, c.client(s))
+	}
+	return all
+}
+
 // whole waits until all machines are Ready nodes, all servers vote, and every kube-apiserver is known.
 func (c *cluster) whole(client *kube.Client) {
 	c.t.Helper()

@@ -36,6 +36,22 @@ func (c *Client) NodesReady(ctx context.Context, names ...string) error {
 	return nil
 }
 
+// NodeIs waits until a node's Ready condition has that status.
+func (c *Client) NodeIs(ctx context.Context, name string, status corev1.ConditionStatus) error {
+	lw := listWatch(c, c.CoreV1().Nodes().List, c.CoreV1().Nodes().Watch, name)
+	err := until(ctx, c, lw, &corev1.Node{}, func(all []*corev1.Node) (bool, string) {
+		if len(all) == 0 {
+			return false, "there is no such node"
+		}
+		cond := condition(all[0])
+		return cond.Status == status, fmt.Sprintf("Ready is %s: %s", cond.Status, cond.Message)
+	})
+	if err != nil {
+		return fmt.Errorf("wait for node %s's Ready to be %s: %w", name, status, err)
+	}
+	return nil
+}
+
 // APIServersAre waits until the endpoints of the kubernetes Service are exactly those given, as host:port.
 func (c *Client) APIServersAre(ctx context.Context, endpoints ...string) error {
 	want := slices.Sorted(slices.Values(endpoints))
