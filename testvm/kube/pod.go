@@ -84,6 +84,18 @@ func (c *Client) RunPod(ctx context.Context, p Pod) (output string, err error) {
 	return output, err
 }
 
+// RunOnNode runs a program of a node, as its operator would, and returns what it printed. image is package workload's.
+func (c *Client) RunOnNode(ctx context.Context, image, node string, command ...string) (string, error) {
+	name := "operator-" + node
+	output, err := c.RunPod(ctx, Pod{
+		Namespace: "kube-system", Name: name, Image: image, Args: append([]string{"on-node"}, command...), Host: true, Node: node,
+	})
+	if err != nil {
+		return output, fmt.Errorf("on node %s: %w", node, err)
+	}
+	return output, nil
+}
+
 // PodRunning creates the pod and waits until it runs.
 func (c *Client) PodRunning(ctx context.Context, p Pod) error {
 	if err := c.create(ctx, p); err != nil {

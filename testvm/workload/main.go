@@ -34,6 +34,7 @@ func verbs() []verb {
 		{"kill", "kill NAME: kill a program of the node, wait until another of that name is there to stay", 1, kill},
 		{"zombies", "zombies: print dead children that nobody waited for", 0, zombies},
 		{"memory", "memory: print the node's memory, and PID 1's", 0, memory},
+		{"on-node", "on-node PROGRAM ARGUMENT...: become a program of the node, in its files and network", 1, onNode},
 		{"cat", "cat FILE...: print files, below /proc/1/root for the node's", 1, cat},
 	}
 }

@@ -1,0 +1,144 @@
+package cluster
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"keelson/testvm/cidata"
+	"keelson/testvm/netns"
+)
+
+// Whoever may not join is refused, and the console says why and what to do. The clock of a namespace is the host's,
+// and a root has one version: a clock that is an hour off and version skew are tested in node/trust alone.
+func TestScenario5Refusals(t *testing.T) {
+	c := newCluster(t)
+	s := c.add("server-1", "server", 1, nil)
+	c.start(s)
+	client := c.client(s)
+	if err := client.NodesReady(within(t, readyLimit), s.name); err != nil {
+		t.Fatal(err)
+	}
+	bootstrap, err := s.Supervisor().Fetch(within(t, changeLimit))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(bootstrap.ServerCA)
+	hash := hex.EncodeToString(sum[:])
+	imposter := impersonate(t, c.lan, bootstrap.ServerCA)
+	expired := c.token(s, "--ttl", "1s")
+
+	n := 10
+	for _, refused := range []struct {
+		name, role, want string
+		settings         map[string]any
+	}{
+		{"an agent with a wrong token", "agent", "server does not take the token", map[string]any{"token": "wrong"}},
+		{"a server with a wrong token", "server", "server does not take the token", map[string]any{"token": "wrong"}},
+		{"a wrong hash", "agent", "server is not the one that the token names", map[string]any{"token": "K10" + strings.Repeat("ab", 32) + "::server:" + clusterToken}},
+		{"no hash where one is demanded", "agent", "token does not name the cluster's authority", map[string]any{"require-token-ca-hash": true}},
+		{"a token that has expired", "agent", "server does not take the bootstrap token", map[string]any{"token": expired}},
+		{"a server with an agents' token", "server", "a bootstrap token joins agents", map[string]any{"token": c.token(s)}},
+		{"somebody else's certificate", "agent", "server answers with somebody else's certificate", map[string]any{
+			"token": "K10" + hash + "::server:" + clusterToken, "server": fmt.Sprintf("https://%s:%d", netns.Gateway(), imposter),
+		}},
+		{"nobody there", "agent", "server cannot be reached", map[string]any{"server": fmt.Sprintf("https://%s:9345", netns.Address(200))}},
+		{"other networks", "server", "cluster-cidr", map[string]any{"cluster-cidr": "10.52.0.0/16"}},
+	} {
+		n++
+		t.Run(refused.name, func(t *testing.T) {
+			m := c.add(fmt.Sprintf("refused-%d", n), refused.role, n, func(doc *cidata.CloudConfig) {
+				joins(1)(doc)
+				for key, value := range refused.settings {
+					doc.RKE2[key] = value
+				}
+			})
+			defer delete(c.all, m.name)
+			c.start(m)
+			line, err := m.Expect(within(t, readyLimit), regexp.QuoteMeta(refused.want))
+			if err != nil {
+				t.Error(err)
+			}
+			t.Log(line.Text)
+			if err := m.Remove(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	// Nobody of these is a node, or ever was one; a token that holds lets its bearer in.
+	a := c.add("agent-1", "agent", 2, func(doc *cidata.CloudConfig) {
+		joins(1)(doc)
+		doc.RKE2["token"] = c.token(s)
+	})
+	c.start(a)
+	c.whole(client)
+}
+
+// token makes a token for agents on a server, as an operator does.
+func (c *cluster) token(s *member, flags ...string) string {
+	c.t.Helper()
+	output, err := c.client(s).RunOnNode(within(c.t, changeLimit), workloadImage, s.name, append([]string{"/usr/bin/node", "token", "create"}, flags...)...)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	lines := strings.Fields(output)
+	return lines[len(lines)-1]
+}
+
+// impersonate listens on the LAN as somebody who knows what the cluster's authority looks like, but has not its key.
+func impersonate(t *testing.T, lan *netns.LAN, ca []byte) (port int) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "rke2"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{netns.Gateway().AsSlice()}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := lan.Listen(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{
+		ReadHeaderTimeout: time.Minute,
+		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12},
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Authorization") != "" {
+				t.Error("a machine gave its token to an imposter")
+			}
+			if r.URL.Path == "/cacerts" {
+				_, _ = w.Write(ca)
+				return
+			}
+			http.NotFound(w, r)
+		}),
+	}
+	done := make(chan error, 1)
+	go func() { done <- server.ServeTLS(listener, "", "") }()
+	t.Cleanup(func() {
+		if err := server.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		<-done
+	})
+	return listener.Addr().(*net.TCPAddr).Port
+}
