@@ -17,7 +17,7 @@ func TestScenario7Rotation(t *testing.T) {
 	c := newHA(t)
 	first := c.all["server-1"]
 	client := c.client(first)
-	service := c.ensureWeb(client)
+	c.ensureWeb(client)
 	before := c.pods(client)
 	h := watchWrites(t, c.clients()...)
 
@@ -50,7 +50,7 @@ func TestScenario7Rotation(t *testing.T) {
 		c.whole(c.client(s))
 	}
 	client = c.client(first)
-	service = c.ensureWeb(client)
+	service := c.ensureWeb(client)
 	for node, p := range before {
 		now := c.pods(client)[node]
 		if now.UID != p.UID || now.Status.ContainerStatuses[0].RestartCount != 0 {

@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Report leaves in dir what the API says within a few seconds: nodes, pods and events.
+// Report leaves in dir what the API says within a few seconds: nodes, pods, events, Services and their endpoints.
 func (c *Client) Report(ctx context.Context, dir string) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
@@ -31,5 +31,9 @@ func (c *Client) Report(ctx context.Context, dir string) error {
 	keep("pods", pods, err)
 	events, err := c.CoreV1().Events("").List(ctx, metav1.ListOptions{})
 	keep("events", events, err)
+	services, err := c.CoreV1().Services("").List(ctx, metav1.ListOptions{})
+	keep("services", services, err)
+	endpoints, err := c.DiscoveryV1().EndpointSlices("").List(ctx, metav1.ListOptions{})
+	keep("endpoints", endpoints, err)
 	return errors.Join(errs...)
 }
