@@ -136,3 +136,22 @@ func TestEmptyDiskSavesNothing(t *testing.T) {
 		t.Errorf("something was saved: %v", err)
 	}
 }
+
+// A server that comes back to a restored cluster takes its record, older or not, whatever it has changed.
+func TestRestoreMakesTheDiskBeTheRecord(t *testing.T) {
+	s := &storetest.Memory{}
+	dir := server(t)
+	sync(t, s, dir)
+	old := load(t, s)
+	if _, err := bootstrapdata.Replace(t.Context(), s, "pass", rotate("new")); err != nil {
+		t.Fatal(err)
+	}
+	sync(t, s, dir)
+	got, err := bootstrapdata.Restore(dir, old)
+	if err != nil || len(got) != 1 || read(t, dir, "tls/server-ca.crt") != string(old["ServerCA"].Content) {
+		t.Fatalf("wrote %v, %v", got, err)
+	}
+	if got, err := bootstrapdata.Reconcile(dir, old); err != nil || len(got) != 0 {
+		t.Errorf("what was restored is not what was agreed on: %v, %v", got, err)
+	}
+}

@@ -73,6 +73,27 @@ func Reconcile(serverDir string, record Data) ([]string, error) {
 	return paths, saveAgreed(serverDir, record)
 }
 
+// Restore makes the disk be the record, whatever was agreed on before, and returns the paths it wrote: for a server
+// that comes back to a cluster which was restored, or went on, without it.
+func Restore(serverDir string, record Data) ([]string, error) {
+	disk, err := Collect(serverDir)
+	if err != nil {
+		return nil, err
+	}
+	var write []Entry
+	for _, e := range Entries() {
+		want, ok := record[e.Name]
+		if have, onDisk := disk[e.Name]; ok && (!onDisk || hash(have.Content) != hash(want.Content)) {
+			write = append(write, e)
+		}
+	}
+	paths, err := put(serverDir, record, write)
+	if err != nil {
+		return nil, err
+	}
+	return paths, saveAgreed(serverDir, record)
+}
+
 // put writes entries of the record to disk, with their times.
 func put(serverDir string, record Data, entries []Entry) ([]string, error) {
 	var files []file.File

@@ -365,19 +365,6 @@ func TestResetWithPowerCuts(t *testing.T) {
 		if got, why := Decide(Local{Cluster: own.Cluster, Epoch: before}, Remote{Proven: true, Info: info}); got != Rejoin {
 			t.Fatalf("verdict %v: %s", got, why)
 		}
-		old, err := Rejoined(second.DataDir, "cp-2", second.Now)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if has, err := etcd.HasData(second.DataDir); has || err != nil {
-			t.Errorf("data is left: %v", err)
-		}
-		if name, err := os.ReadFile(filepath.Join(etcd.Dir(second.DataDir), "name")); err != nil || !strings.HasPrefix(string(name), "cp-2-") {
-			t.Errorf("name %q, %v", name, err)
-		}
-		if _, err := os.Stat(filepath.Join(old, "member", "wal")); err != nil {
-			t.Errorf("the old data is not kept: %v", err)
-		}
 	})
 
 	t.Run("etcd runs", func(t *testing.T) {

@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"strconv"
 	"time"
-
-	"keelson/node/etcd"
 )
 
 // Local is what a server with data knows of itself.
@@ -33,7 +31,7 @@ type Verdict int
 const (
 	// Keep the data: start with it, or go on.
 	Keep Verdict = iota
-	// Rejoin: the cluster was reset without this server. Its data goes to db/etcd-old-<unix>, and it joins anew.
+	// Rejoin: the cluster was reset without this server. Its data is to be put away (member.PutAway), and it joins anew.
 	Rejoin
 	// Split: the cluster was reset, but this server is in a part of the old one that still serves writes. Only its
 	// next start follows the reset, so that nobody's live cluster ends on another's word.
@@ -66,16 +64,6 @@ func Decide(l Local, r Remote) (Verdict, string) {
 	default:
 		return Rejoin, fmt.Sprintf("the cluster was reset (epoch %d) without this server", r.Info.Epoch.Number)
 	}
-}
-
-// Rejoined puts a server's data aside as db/etcd-old-<unix>, and has it be a member that no cluster knows yet: the
-// next thing is to join. It refuses while etcd runs.
-func Rejoined(dataDir, nodeName string, now time.Time) (old string, err error) {
-	old, err = etcd.Replace(dataDir, map[string][]byte{"name": []byte(etcd.NewName(nodeName))}, now)
-	if err != nil {
-		return "", fmt.Errorf("join the reset cluster: %w", err)
-	}
-	return old, nil
 }
 
 // ErrRejoin ends a server that must start again, put its data aside and join.

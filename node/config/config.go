@@ -139,6 +139,10 @@ type Config struct {
 	ControlPlaneProbes           map[string]int32  // control-plane-probe-configuration: "etcd-startup-failure-threshold" to 30
 	EtcdExposeMetrics            bool              // etcd-expose-metrics
 
+	// Reset of the cluster.
+	ClusterReset            bool   // cluster-reset: once, make a cluster of this one server
+	ClusterResetRestorePath string // cluster-reset-restore-path: of this snapshot; empty: of the server's own data
+
 	// Snapshots of etcd.
 	DisableSnapshots  bool   // etcd-disable-snapshots: none by schedule
 	SnapshotName      string // etcd-snapshot-name

@@ -71,6 +71,8 @@ func honoured() []Key {
 		{Name: "control-plane-probe-configuration", Doc: "probe timings, such as etcd-startup-failure-threshold=30", split: true, check: probe, bind: func(c *Config) any { return &c.ControlPlaneProbes }},
 		{Name: "etcd-expose-metrics", Doc: "etcd metrics on the node address too", bind: func(c *Config) any { return &c.EtcdExposeMetrics }},
 
+		{Name: "cluster-reset", Doc: "make a cluster of this one server of its own data, or of a snapshot; once", bind: func(c *Config) any { return &c.ClusterReset }},
+		{Name: "cluster-reset-restore-path", Doc: "the snapshot: a file, a name in etcd-snapshot-dir, or with etcd-s3 an object", check: oneLine, bind: func(c *Config) any { return &c.ClusterResetRestorePath }},
 		{Name: "etcd-disable-snapshots", Doc: "no snapshots of etcd by schedule", bind: func(c *Config) any { return &c.DisableSnapshots }},
 		{Name: "etcd-snapshot-name", Doc: "what names of snapshots begin with", check: addon, bind: func(c *Config) any { return &c.SnapshotName }},
 		{Name: "etcd-snapshot-schedule-cron", Doc: "when snapshots are taken, as cron writes it", check: oneLine, bind: func(c *Config) any { return &c.SnapshotSchedule }},

@@ -4,7 +4,6 @@ package config
 func refused() []Key {
 	const (
 		datastore = "only the etcd on this node is supported as datastore"
-		reset     = "cluster reset and restore come in a later version"
 		roles     = "a server of this version runs every control plane component"
 		images    = "system images are part of the verified root and cannot be replaced one by one"
 		runtime   = "containerd and kubelet are part of the verified root"
@@ -14,8 +13,6 @@ func refused() []Key {
 		logging   = "logs have fixed places and bounded size; debug is the one setting"
 	)
 	keys := []Key{
-		{Name: "cluster-reset", Reason: reset, Neutral: []string{"false"}},
-		{Name: "cluster-reset-restore-path", Reason: reset, Neutral: []string{""}},
 		{Name: "bind-address", Reason: "the node's own clients and probes reach kube-apiserver on loopback, so it listens on every address", Neutral: []string{"", "0.0.0.0"}},
 		{Name: "tls-san-security", Reason: "serving certificates carry configured names only, which is the safe setting", Neutral: []string{"true"}},
 		{Name: "servicelb-namespace", Reason: "the service load balancer comes in a later version", Neutral: []string{"kube-system"}},

@@ -18,11 +18,8 @@ func TestRefusedKeysNameTheirReason(t *testing.T) {
 		balancer  = "the service load balancer comes in a later version"
 		plugins   = "the machine runs no programs from outside the verified root"
 		cloud     = "cloud provider integrations come in a later version"
-		reset     = "cluster reset and restore come in a later version"
 	)
 	cases := []struct{ key, value, reason, do string }{
-		{"cluster-reset", "true", reset, "remove it or set it to false"},
-		{"cluster-reset-restore-path", "/snap", reset, "remove it"},
 		{"bind-address", "192.0.2.7", "the node's own clients and probes reach kube-apiserver on loopback, so it listens on every address", "remove it or set it to 0.0.0.0"},
 		{"tls-san-security", "false", "serving certificates carry configured names only, which is the safe setting", "remove it or set it to true"},
 		{"servicelb-namespace", "lb", balancer, "remove it or set it to kube-system"},

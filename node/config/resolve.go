@@ -109,6 +109,12 @@ func (c Config) Validate() error {
 	if c.Server != "" && c.Token == "" {
 		fail("server", "is set and token is not; add the token of the cluster, which stands in /var/lib/rancher/rke2/server/token of its servers")
 	}
+	if c.ClusterReset && c.Server != "" {
+		fail("cluster-reset", "is set beside server; a cluster is reset on one server, which joins nobody: remove server here, and give it to the others")
+	}
+	if c.ClusterResetRestorePath != "" && !c.ClusterReset {
+		fail("cluster-reset-restore-path", "is set and cluster-reset is not; add cluster-reset: true, or remove it")
+	}
 	if c.AgentToken != "" && c.AgentToken == c.Token {
 		fail("agent-token", "is the same as token; choose another, or remove it")
 	}

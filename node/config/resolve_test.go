@@ -96,6 +96,8 @@ func TestValidate(t *testing.T) {
 		{"two of a family", "cluster-cidr: [10.1.0.0/16, 10.2.0.0/16]", "has 2 values; give one, or one IPv4 and one IPv6"},
 		{"large services", "service-cidr: 10.96.0.0/11", "between 2^4 and 2^20"},
 		{"small pods", "cluster-cidr: 10.42.0.0/25", "smaller than the /24"},
+		{"reset beside a server to join", "token: a\nserver: https://h:9345\ncluster-reset: true", "line 3: cluster-reset: is set beside server"},
+		{"snapshot without a reset", "cluster-reset-restore-path: /snap", "line 1: cluster-reset-restore-path: is set and cluster-reset is not"},
 		{"equal tokens", "token: a\nagent-token: a", "line 2: agent-token: is the same as token"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

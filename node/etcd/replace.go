@@ -67,6 +67,15 @@ func free(dir string) error {
 	return nil
 }
 
+// Running tells whether somebody has a member's database open.
+func Running(dataDir string) (bool, error) {
+	err := free(Dir(dataDir))
+	if errors.Is(err, ErrInUse) {
+		return true, nil
+	}
+	return false, err
+}
+
 // syncDir makes what a folder holds survive a power cut.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)

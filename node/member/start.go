@@ -38,7 +38,7 @@ func Start(ctx context.Context, c Config) (etcd.Params, []string, error) {
 	if p.Name, err = etcd.EnsureName(p.DataDir, c.Node); err != nil {
 		return p, nil, err
 	}
-	endpoints, err := c.remembered()
+	endpoints, err := ToJoin(p.DataDir)
 	if err != nil {
 		return p, nil, err
 	}
@@ -115,16 +115,12 @@ func (c Config) running(ctx context.Context) (etcd.Known, error) {
 // again puts the data away and adds this server as a new member. The new folder knows whom to join from its first
 // moment: a power cut here must not let this server think that it is the first of a cluster.
 func (c Config) again(ctx context.Context, p etcd.Params, endpoints []string) (etcd.Params, []string, error) {
-	list, err := json.Marshal(endpoints)
-	if err != nil {
-		return p, nil, fmt.Errorf("render join file: %w", err)
-	}
 	p.Name = etcd.NewName(c.Node)
 	// The list is looked at first: a name or address that is taken must not cost the data.
 	if err := c.mayJoin(ctx, p, endpoints); err != nil {
 		return p, nil, fmt.Errorf("%w, and cannot join it again: %w", ErrRemoved, err)
 	}
-	old, err := etcd.Replace(p.DataDir, map[string][]byte{"name": []byte(p.Name), joinFile: list}, time.Now())
+	old, err := PutAway(p.DataDir, p.Name, endpoints, time.Now())
 	if err != nil {
 		return p, nil, err
 	}
@@ -132,6 +128,16 @@ func (c Config) again(ctx context.Context, p etcd.Params, endpoints []string) (e
 	c.Member, p.Alone = p, false
 	p.Initial, err = Join(ctx, c, endpoints)
 	return p, endpoints, err
+}
+
+// PutAway puts a member's data aside as db/etcd-old-<unix>, and has it be the member name that no cluster knows yet and
+// that joins the voting members behind endpoints. It refuses while etcd runs.
+func PutAway(dataDir, name string, endpoints []string, now time.Time) (old string, err error) {
+	list, err := json.Marshal(endpoints)
+	if err != nil {
+		return "", fmt.Errorf("render join file: %w", err)
+	}
+	return etcd.Replace(dataDir, map[string][]byte{"name": []byte(name), joinFile: list}, now)
 }
 
 func (c Config) mayJoin(ctx context.Context, p etcd.Params, endpoints []string) error {
@@ -195,9 +201,10 @@ func (c Config) candidates(ctx context.Context, known etcd.Known, self uint64) [
 	return slices.DeleteFunc(endpoints, func(url string) bool { return url == c.Member.ClientURL() })
 }
 
-// remembered is the content of the join file.
-func (c Config) remembered() ([]string, error) {
-	path := filepath.Join(etcd.Dir(c.Member.DataDir), joinFile)
+// ToJoin lists the client URLs of the members that this one joins because its own data was put away: nobody, where it
+// was not.
+func ToJoin(dataDir string) ([]string, error) {
+	path := filepath.Join(etcd.Dir(dataDir), joinFile)
 	content, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil

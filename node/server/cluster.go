@@ -16,6 +16,7 @@ import (
 
 	"keelson/node/bootstrapdata"
 	"keelson/node/bootstrapdata/etcdstore"
+	"keelson/node/clusterreset"
 	"keelson/node/endpoints"
 	"keelson/node/etcd"
 	"keelson/node/member"
@@ -45,6 +46,9 @@ func (s *Server) awaitEtcd(ctx context.Context) error {
 		}
 	}
 	if err := etcd.Ready(ctx, client, etcdEndpoint, s.member.Name, s.member.PeerURL()); err != nil {
+		return err
+	}
+	if _, err := clusterreset.Adopt(ctx, client, s.settings.DataDir); err != nil {
 		return err
 	}
 	s.etcd, s.store = client, etcdstore.New(client)

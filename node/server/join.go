@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
+	"slices"
 	"time"
 
 	"keelson/node/agreement"
 	"keelson/node/bootstrapdata"
+	"keelson/node/member"
 	"keelson/node/supervisorclient"
 	"keelson/node/token"
 	"keelson/node/trust"
@@ -26,14 +27,15 @@ const (
 // A server that begins a cluster has nothing to obtain, and one that has etcd data has it already: it goes on with
 // what it has even if the join server is gone for good (k3s issues 2281, 2316).
 func (s *Server) joinCluster(ctx context.Context) error {
-	if s.settings.Server == "" {
-		return nil
+	members, err := member.ToJoin(s.settings.DataDir)
+	if err != nil || s.settings.Server == "" && len(members) == 0 {
+		return err
 	}
 	exists, err := s.clusterExists()
 	if err != nil || exists {
 		return err
 	}
-	client, err := s.awaitJoinServer(ctx)
+	client, err := s.awaitJoinServer(ctx, s.joinServers(members))
 	if err != nil {
 		return fmt.Errorf("join the cluster: %w", err)
 	}
@@ -52,21 +54,35 @@ func (s *Server) joinCluster(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("join the cluster: %w", err)
 	}
-	written, err := bootstrapdata.Reconcile(s.server(), record)
+	written, err := s.joinSecrets(record, len(members) > 0)
 	if err != nil {
 		return fmt.Errorf("join the cluster: %w", err)
 	}
 	s.milestone("cluster found")
-	s.log.Info("joining", "server", s.settings.Server, "generation", record.Generation(), "written", len(written))
+	s.log.Info("joining", "server", client.Server(), "generation", record.Generation(), "written", len(written))
 	return nil
 }
 
-// awaitJoinServer asks the join server until it answers. What waiting cannot mend is an error at once; what it can is
-// told on the console, each reason once.
-func (s *Server) awaitJoinServer(ctx context.Context) (*supervisorclient.Client, error) {
+// joinServers are whom to ask: the server of the settings, and those beside the members that a server joins again.
+func (s *Server) joinServers(members []string) []string {
+	var all []string
+	if s.settings.Server != "" {
+		all = append(all, s.settings.Server)
+	}
+	for _, m := range members {
+		if server := supervisorOf(m); server != "" && !slices.Contains(all, server) && !s.isMe(server) {
+			all = append(all, server)
+		}
+	}
+	return all
+}
+
+// awaitJoinServer asks the join servers in turn until one answers. What waiting cannot mend is an error at once; what
+// it can is told on the console, each reason once.
+func (s *Server) awaitJoinServer(ctx context.Context, servers []string) (*supervisorclient.Client, error) {
 	var said string
-	for pause := firstAsk; ; pause = min(2*pause, lastAsk) {
-		client, err := s.askJoinServer(ctx)
+	for pause, turn := firstAsk, 0; ; pause, turn = min(2*pause, lastAsk), turn+1 {
+		client, err := s.askServer(ctx, servers[turn%len(servers)])
 		if err == nil {
 			return client, nil
 		}
@@ -85,14 +101,23 @@ func (s *Server) awaitJoinServer(ctx context.Context) (*supervisorclient.Client,
 	}
 }
 
-// askJoinServer trusts the join server by the token, or, once this server has them, by the cluster's authorities.
-func (s *Server) askJoinServer(ctx context.Context) (*supervisorclient.Client, error) {
-	known, err := os.ReadFile(s.server("tls", "server-ca.crt"))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("read server CA: %w", err)
+// askServer trusts a server of the cluster by the token, or, once this server has them, by the cluster's authorities.
+// A server without a token in its settings knows the one that it once made.
+func (s *Server) askServer(ctx context.Context, server string) (*supervisorclient.Client, error) {
+	known, err := s.knownCA()
+	if err != nil {
+		return nil, err
+	}
+	secret := token.Secret(s.settings.Token)
+	if secret == "" {
+		users, err := token.LoadPasswd(s.server("cred", "passwd"))
+		if err != nil {
+			return nil, err
+		}
+		secret = token.PasswordsOf(users).Server
 	}
 	access, err := trust.Validate(ctx, trust.Config{
-		Server: s.settings.Server, Token: token.Secret(s.settings.Token), User: token.UserServer, CA: known,
+		Server: server, Token: secret, User: token.UserServer, CA: known,
 		PinFile: s.server("etc", "trusted-ca-hash"), RequireHash: s.settings.RequireTokenCAHash, Log: s.log,
 	})
 	if err != nil {
@@ -109,7 +134,7 @@ func (s *Server) askJoinServer(ctx context.Context) (*supervisorclient.Client, e
 
 // etcdMembers asks the join server for the client URLs of the members that vote.
 func (s *Server) etcdMembers(ctx context.Context) ([]string, error) {
-	client, err := s.askJoinServer(ctx)
+	client, err := s.askServer(ctx, s.settings.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -117,11 +142,16 @@ func (s *Server) etcdMembers(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	return voting(members), nil
+}
+
+// voting are the client URLs of the members that vote.
+func voting(members []supervisorclient.Member) []string {
 	var urls []string
 	for _, m := range members {
 		if !m.IsLearner {
 			urls = append(urls, m.ClientURLs...)
 		}
 	}
-	return urls, nil
+	return urls
 }

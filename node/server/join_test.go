@@ -36,6 +36,14 @@ func firstServer(t *testing.T) (*Server, string) {
 // serveCluster opens the listener of a prepared server; members is what /db/info answers.
 func serveCluster(t *testing.T, s *Server, members any) string {
 	t.Helper()
+	return serveHandlers(t, s, func(h *supervisorapi.Handlers) {
+		h.Members = func(context.Context) (any, error) { return members, nil }
+	})
+}
+
+// serveHandlers opens the listener of a prepared server, with the answers that change gives it.
+func serveHandlers(t *testing.T, s *Server, change func(*supervisorapi.Handlers)) string {
+	t.Helper()
 	serving, err := pki.NewServing(s.pki, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +63,7 @@ func serveCluster(t *testing.T, s *Server, members any) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = api.Install(supervisorapi.Handlers{
+	h := supervisorapi.Handlers{
 		CACerts: read("tls", "server-ca.crt"), Users: users, Ready: func() bool { return true },
 		APIServers: func(context.Context) ([]string, error) { return nil, nil },
 		Bootstrap: func(context.Context, token.Secret) ([]byte, error) {
@@ -65,10 +73,10 @@ func serveCluster(t *testing.T, s *Server, members any) string {
 			}
 			return data.Encode()
 		},
-		Config:  s.clusterConfig,
-		Members: func(context.Context) (any, error) { return members, nil },
-	})
-	if err != nil {
+		Config: s.clusterConfig,
+	}
+	change(&h)
+	if err := api.Install(h); err != nil {
 		t.Fatal(err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -135,6 +135,7 @@ func (s *Server) install() error {
 		Bootstrap:      s.bootstrap,
 		Config:         s.clusterConfig,
 		Members:        s.etcdMemberList,
+		Cluster:        s.describe,
 		BootstrapToken: s.bootstrapToken,
 		NodePassword:   s.nodes.Check,
 		Sign:           s.signer.Sign,

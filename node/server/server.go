@@ -106,6 +106,7 @@ type Server struct {
 	api       *supervisorapi.Server
 	others    map[string]string // labels that the kubelet may not set
 
+	rejoined  atomic.Bool                          // this server's data was put away at this start
 	directory atomic.Pointer[nodeobject.Directory] // nil before kube-apiserver serves
 	snapshots atomic.Pointer[etcdsnapshot.Manager] // the same
 	renewing  sync.Mutex                           // one renewal at a time

@@ -54,16 +54,13 @@ func (s *Server) snapshotConfig(ctx context.Context) (etcdsnapshot.Config, error
 	set := s.settings
 	c := etcdsnapshot.Config{
 		Etcd: s.etcd, Endpoint: etcdEndpoint, NodeName: set.NodeName,
-		Dir: set.SnapshotDir, Metadata: s.server("db", ".metadata"),
+		Dir: s.snapshotDir(), Metadata: s.server("db", ".metadata"),
 		Schedule: set.SnapshotSchedule, Prefix: set.SnapshotName, Retention: set.SnapshotRetention, Compress: set.SnapshotCompress,
 		TokenHash: path.Base(bootstrapdata.Key(s.rotator.Passwords().Server)),
 		Records:   record.New(objects),
 		Connect:   s3.Connector(string(cluster.UID), s.secretData),
 		Extra:     s.snapshotMetadata,
 		Log:       s.log,
-	}
-	if c.Dir == "" {
-		c.Dir = s.server("db", "snapshots")
 	}
 	if set.DisableSnapshots {
 		c.Schedule = ""

@@ -25,7 +25,11 @@ func (s *Server) clusterRoutes(h Handlers) map[string]route {
 			ctx, cancel := context.WithTimeout(ctx, membersBudget)
 			defer cancel()
 			members, err := h.Members(ctx)
-			return map[string]any{"members": members}, err
+			answer := map[string]any{"members": members}
+			if err == nil && h.Cluster != nil {
+				answer["keelson"], err = h.Cluster(ctx)
+			}
+			return answer, err
 		})}
 	}
 	if h.Snapshot != nil {

@@ -40,6 +40,7 @@ func (b *bench) everything(t testing.TB) Handlers {
 	h.Static = static
 	h.Config = func(context.Context) ([]byte, error) { return []byte(`{"ClusterDomain":"cluster.local"}`), nil }
 	h.Members = func(context.Context) (any, error) { return []string{}, nil }
+	h.Cluster = func(context.Context) (any, error) { return map[string]any{"clusterID": "c1"}, nil }
 	h.BootstrapToken = func(_ context.Context, id string, secret token.Secret) (string, []string, error) {
 		switch {
 		case id == "absent":
@@ -152,7 +153,7 @@ func TestEveryEndpoint(t *testing.T) {
 		{"tunnel by bootstrap token", boot, "GET", "/v1-rke2/connect", "", "", 403, ""},
 		{"tunnel of an admin", admin, "GET", "/v1-rke2/connect", "", "", 403, ""},
 
-		{"members, this machine", nobody, "GET", "/db/info", "", "", 200, `{"members":[]}`},
+		{"members, this machine", nobody, "GET", "/db/info", "", "", 200, `{"keelson":{"clusterID":"c1"},"members":[]}`},
 		{"members, write", server, "POST", "/db/info", "", "", 405, ""},
 		{"snapshot", server, "POST", "/db/snapshot", "", "{}", 200, "snapshot"},
 		{"snapshot, agent", agent, "POST", "/db/snapshot", "", "{}", 403, ""},

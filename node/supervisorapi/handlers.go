@@ -42,6 +42,8 @@ type Handlers struct {
 	Config func(ctx context.Context) ([]byte, error)
 	// Members lists etcd's members, in a form that marshals as etcd's own Member does.
 	Members func(ctx context.Context) (any, error)
+	// Cluster says which of its lives the cluster is in, beside the members under "keelson"; may be nil.
+	Cluster func(ctx context.Context) (any, error)
 
 	// BootstrapToken tells whom a bootstrap token stands for; ErrCredentials is nobody, another error that nobody can
 	// tell now.

@@ -67,6 +67,9 @@ func New(access trust.Access, show trust.Certificate) *Client {
 	return &Client{access: access, http: access.Client(show)}
 }
 
+// Server is the URL that the client asks.
+func (c *Client) Server() string { return c.access.Server }
+
 // Close ends the idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
@@ -115,6 +118,14 @@ func (c *Client) DBInfo(ctx context.Context) ([]Member, error) {
 		Members []Member `json:"members"`
 	}
 	return answer.Members, c.getJSON(ctx, "/db/info", &answer)
+}
+
+// ClusterInfo reads what a server of ours says of its cluster beside etcd's members; empty where it is another's.
+func (c *Client) ClusterInfo(ctx context.Context) (json.RawMessage, error) {
+	var answer struct {
+		Keelson json.RawMessage `json:"keelson"`
+	}
+	return answer.Keelson, c.getJSON(ctx, "/db/info", &answer)
 }
 
 // ReplaceAuthorities sends a new set of authorities, the JSON of bootstrap data.

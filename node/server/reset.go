@@ -1,0 +1,343 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"keelson/node/bootstrapdata"
+	"keelson/node/clusterreset"
+	"keelson/node/etcd"
+	"keelson/node/etcdsnapshot/s3"
+	"keelson/node/member"
+	"keelson/node/staticpod"
+	"keelson/node/supervisorclient"
+	"keelson/node/token"
+)
+
+// Bounds of finding out about a reset.
+const (
+	heardWithin = 2 * time.Second        // at start, where everything waits for it
+	resetEvery  = 10 * time.Second       // while the server runs
+	etcdGone    = time.Minute            // the kubelet gives the pod half of it
+	etcdPoll    = 200 * time.Millisecond // nobody tells when a lock is given back
+)
+
+// settleReset resets the cluster to this server where the settings say so, and puts this server's data away where the
+// cluster was reset without it. A server that runs already finds out by watchReset.
+func (s *Server) settleReset(ctx context.Context) error {
+	interrupted, err := clusterreset.Interrupted(s.settings.DataDir)
+	if err != nil {
+		return err
+	}
+	if s.settings.ClusterReset || interrupted {
+		return s.reset(ctx)
+	}
+	l, err := s.localReset(ctx)
+	if err != nil || l.Cluster == 0 || l.Running {
+		return err
+	}
+	known, err := etcd.ReadKnown(s.settings.DataDir)
+	if err != nil {
+		s.log.Warn("cannot tell which members etcd knew", "error", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, heardWithin)
+	defer cancel()
+	heard := make(chan error)
+	servers := s.supervisorsOf(known.Members)
+	for _, server := range servers {
+		go func() { heard <- s.followReset(ctx, l, server) }()
+	}
+	var errs []error
+	for range servers {
+		errs = append(errs, <-heard)
+	}
+	if s.rejoined.Load() { // what the others think, before the reset or after it, no longer counts
+		return nil
+	}
+	return errors.Join(errs...)
+}
+
+// reset makes the reset that the settings ask for. Which token opens the data is known to nobody but the data: the
+// settings may hold the one before a rotation, or this machine's files the one after.
+func (s *Server) reset(ctx context.Context) error {
+	passwords, err := s.knownPasswords()
+	if err != nil {
+		return err
+	}
+	c := s.settings
+	p := clusterreset.Params{
+		DataDir: c.DataDir, NodeName: c.NodeName, Address: c.NodeIP[0].String(), Restore: c.ClusterResetRestorePath,
+		SnapshotDir: s.snapshotDir(), Now: time.Now(), Log: s.log,
+	}
+	if c.S3.Enabled {
+		p.Fetch = s.fetchSnapshot
+	}
+	s.milestone("resetting the cluster to this server")
+	var outcome clusterreset.Outcome
+	for _, p.Password = range passwords {
+		if outcome, err = clusterreset.Run(ctx, p); !errors.Is(err, bootstrapdata.ErrOtherToken) {
+			break
+		}
+	}
+	switch {
+	case err != nil:
+		return err
+	case outcome == clusterreset.Already:
+		s.console("the cluster has been reset to this server before; take cluster-reset out of the settings")
+	default:
+		s.milestone("the cluster is reset to this server; take cluster-reset out of the settings")
+	}
+	return nil
+}
+
+// knownPasswords are the server's passwords that the settings and this machine's files know.
+func (s *Server) knownPasswords() ([]token.Secret, error) {
+	var all []token.Secret
+	if s.settings.Token != "" {
+		p, err := token.ServerPassword(token.Secret(s.settings.Token))
+		if err != nil {
+			return nil, fmt.Errorf("token: %w", err)
+		}
+		all = append(all, p)
+	}
+	users, err := token.LoadPasswd(s.server("cred", "passwd"))
+	if err != nil {
+		return nil, err
+	}
+	if p := token.PasswordsOf(users).Server; p != "" && !slices.Contains(all, p) {
+		all = append(all, p)
+	}
+	if len(all) == 0 {
+		return nil, errors.New("reset the cluster: no token is known: set token to the one that was valid when the snapshot was taken")
+	}
+	return all, nil
+}
+
+// fetchSnapshot takes a snapshot out of the object store of the settings.
+func (s *Server) fetchSnapshot(ctx context.Context, name, path string) error {
+	c, err := s.objectStore()
+	if err != nil {
+		return err
+	}
+	store, err := s3.Connect(ctx, *c, "")
+	if err != nil {
+		return err
+	}
+	return store.Fetch(ctx, name, path)
+}
+
+func (s *Server) snapshotDir() string {
+	if s.settings.SnapshotDir != "" {
+		return s.settings.SnapshotDir
+	}
+	return s.server("db", "snapshots")
+}
+
+// localReset is what this server knows of itself, without asking anybody. etcd need not run.
+func (s *Server) localReset(context.Context) (clusterreset.Local, error) {
+	var l clusterreset.Local
+	id, err := etcd.ReadIdentity(s.settings.DataDir)
+	if errors.Is(err, etcd.ErrNoIdentity) {
+		return l, nil
+	} else if err != nil {
+		return l, err
+	}
+	l.Cluster = id.Cluster
+	if l.Epoch, err = clusterreset.LoadEpoch(s.settings.DataDir); err != nil {
+		return l, err
+	}
+	l.Running, err = etcd.Running(s.settings.DataDir)
+	return l, err
+}
+
+// supervisorsOf are the supervisors that may have heard of a reset: the one to join, and those beside etcd's members.
+func (s *Server) supervisorsOf(members []etcd.Member) []string {
+	var all []string
+	if s.settings.Server != "" {
+		all = append(all, s.settings.Server)
+	}
+	for _, m := range members {
+		for _, client := range m.ClientURLs {
+			if server := supervisorOf(client); server != "" && !slices.Contains(all, server) && !s.isMe(server) {
+				all = append(all, server)
+			}
+		}
+	}
+	return all
+}
+
+// supervisorOf is the supervisor on the machine of an etcd member's client URL; "" where that is none.
+func supervisorOf(client string) string {
+	u, err := url.Parse(client)
+	if err != nil || u.Hostname() == "" {
+		return ""
+	}
+	return "https://" + net.JoinHostPort(u.Hostname(), "9345")
+}
+
+func (s *Server) isMe(server string) bool {
+	for _, a := range s.settings.NodeIP {
+		if server == "https://"+net.JoinHostPort(a.String(), "9345") {
+			return true
+		}
+	}
+	return false
+}
+
+// hear asks a server for its cluster. It is believed if it shows that cluster's authority and takes its token.
+func (s *Server) hear(ctx context.Context, server string) (clusterreset.Remote, *supervisorclient.Client, error) {
+	client, err := s.askServer(ctx, server)
+	if err != nil {
+		return clusterreset.Remote{}, nil, err
+	}
+	text, err := client.ClusterInfo(ctx)
+	if err != nil || len(text) == 0 {
+		return clusterreset.Remote{}, nil, err
+	}
+	r := clusterreset.Remote{Proven: true}
+	if err := json.Unmarshal(text, &r.Info); err != nil {
+		return clusterreset.Remote{}, nil, fmt.Errorf("read what %s says of its cluster: %w", server, err)
+	}
+	return r, client, nil
+}
+
+// followReset puts this server's data away if a server of the reset cluster can be heard. Who cannot be heard is no
+// error: most starts find nobody there yet.
+func (s *Server) followReset(ctx context.Context, l clusterreset.Local, server string) error {
+	remote, client, err := s.hear(ctx, server)
+	if err != nil {
+		s.log.Info("not heard before etcd starts", "server", server, "error", err)
+		return nil
+	}
+	verdict, why := clusterreset.Decide(l, remote)
+	switch verdict {
+	case clusterreset.Conflict:
+		return errors.New(why)
+	case clusterreset.Rejoin:
+		return s.putAway(ctx, client, why)
+	}
+	return nil
+}
+
+// putAway has this server join the cluster that was reset without it. The pods that run on the old data, should the
+// kubelet find them, must not start before the new ones are written.
+func (s *Server) putAway(ctx context.Context, client *supervisorclient.Client, why string) error {
+	members, err := client.DBInfo(ctx)
+	if err != nil {
+		return fmt.Errorf("join the reset cluster: %w", err)
+	}
+	if !s.rejoined.CompareAndSwap(false, true) {
+		return nil // another server of that cluster was faster
+	}
+	if err := errors.Join(s.removePod(staticpod.Etcd), s.removePod(staticpod.APIServer)); err != nil {
+		return err
+	}
+	old, err := member.PutAway(s.settings.DataDir, etcd.NewName(s.settings.NodeName), voting(members), time.Now())
+	if err != nil {
+		return fmt.Errorf("join the reset cluster: %w", err)
+	}
+	s.console(fmt.Sprintf("%s: its data is kept as %s, and it joins anew", why, filepath.Base(old)))
+	return nil
+}
+
+// watchReset ends this server when the cluster is reset without it: the next start joins anew. It looks from before
+// etcd serves, because the rest of a cluster that was reset never will.
+func (s *Server) watchReset(context.Context) error {
+	servers := s.supervisorsOf(nil)
+	for _, url := range s.voters {
+		if server := supervisorOf(url); server != "" && !slices.Contains(servers, server) && !s.isMe(server) {
+			servers = append(servers, server)
+		}
+	}
+	for _, server := range servers {
+		s.background("cluster reset", func(ctx context.Context) error {
+			ask := func(ctx context.Context) (clusterreset.Remote, error) {
+				r, _, err := s.hear(ctx, server)
+				return r, err
+			}
+			err := clusterreset.Watch(ctx, resetEvery, s.servingReset, ask, s.log)
+			if errors.Is(err, clusterreset.ErrRejoin) {
+				err = errors.Join(err, s.removePod(staticpod.APIServer), s.removePod(staticpod.Etcd), s.awaitNoEtcd(ctx))
+			}
+			return err
+		})
+	}
+	return nil
+}
+
+// servingReset is localReset of a server whose etcd may serve writes with others.
+func (s *Server) servingReset(ctx context.Context) (clusterreset.Local, error) {
+	l, err := s.localReset(ctx)
+	if err != nil || !l.Running {
+		return l, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, heardWithin)
+	defer cancel()
+	client, err := etcd.NewClient(ctx, s.etcdFiles())
+	if err != nil {
+		return l, err
+	}
+	defer client.Close()
+	_, err = client.Get(ctx, clusterreset.EpochKey)
+	l.Quorum = err == nil
+	return l, nil
+}
+
+// awaitNoEtcd returns when nobody has the data open: the next start is to put it away.
+func (s *Server) awaitNoEtcd(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, etcdGone)
+	defer cancel()
+	tick := time.NewTicker(etcdPoll)
+	defer tick.Stop()
+	for {
+		running, err := etcd.Running(s.settings.DataDir)
+		if err != nil || !running {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("etcd still runs: %w; restart the machine", context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+}
+
+// finishReset does in the cluster what follows a reset of it.
+func (s *Server) finishReset(ctx context.Context) error {
+	pending, err := clusterreset.Pending(s.settings.DataDir)
+	if err != nil || !pending {
+		return err
+	}
+	return clusterreset.Finish(ctx, s.client, s.settings.DataDir, s.settings.NodeName, s.settings.ClusterReset)
+}
+
+// describe is what /db/info tells beside the members.
+func (s *Server) describe(ctx context.Context) (any, error) {
+	return clusterreset.Describe(ctx, s.etcd)
+}
+
+// joinSecrets takes over the cluster's secrets: as a whole, where this server was a member whose data was put away.
+// What it has may be of another generation than that of the cluster it comes back to.
+func (s *Server) joinSecrets(record bootstrapdata.Data, again bool) ([]string, error) {
+	if again {
+		return bootstrapdata.Restore(s.server(), record)
+	}
+	return bootstrapdata.Reconcile(s.server(), record)
+}
+
+// knownCA is the authority that this server knows, if any.
+func (s *Server) knownCA() ([]byte, error) {
+	known, err := os.ReadFile(s.server("tls", "server-ca.crt"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("read server CA: %w", err)
+	}
+	return known, nil
+}
