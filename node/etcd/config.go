@@ -58,9 +58,12 @@ func Render(p Params) ([]byte, error) {
 	if p.ExposeMetrics {
 		metrics += ",http://" + net.JoinHostPort(p.Address, "2381")
 	}
-	// RKE2's numbers bear a slow network. A first leader is elected after 1 to 10 heartbeats at random, so that a
-	// server on its own would wait up to 5 s for nobody; etcd's own defaults are a fifth.
-	heartbeat, election := 500, 5000
+	// RKE2's numbers, 500 ms and 5 s, bear a slow network. What waits for a leader waits that long and more: writes when
+	// one is lost, and a member that comes up, which offers its name to the others and, where that went nowhere, offers it
+	// again after 5 s and two elections (etcdserver, publishV3 and ReqTimeout), before it serves anybody. Half of them bear
+	// 250 ms there and back (etcd.io/docs, tuning), and leave a leader with RKE2's heartbeat five beats.
+	// A first leader is elected after 1 to 10 heartbeats at random, so that a server on its own would wait for nobody.
+	heartbeat, election := 250, 2500
 	if p.Alone {
 		heartbeat, election = 100, 1000
 	}

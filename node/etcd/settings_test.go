@@ -104,7 +104,7 @@ func TestListeners(t *testing.T) {
 		{"the user's argument wins", "snapshot-count", func(p *Params) { p.Arguments = []string{"snapshot-count=7"} }, "7"},
 		{"the later of two wins", "snapshot-count", func(p *Params) { p.Arguments = []string{"snapshot-count=7", "snapshot-count=8"} }, "8"},
 		{"alone it elects at once", "election-timeout", nil, "1000"},
-		{"with others it bears a slow network", "election-timeout", func(p *Params) { p.Alone = false }, "5000"},
+		{"with others it bears a slow network", "election-timeout", func(p *Params) { p.Alone = false }, "2500"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := params()
