@@ -132,7 +132,7 @@ func (s *Server) markNode(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	maps.Copy(marks.Labels, s.others)
-	return nodeobject.Ensure(ctx, s.client, s.settings.NodeName, marks)
+	return s.persist(ctx, func(ctx context.Context) error { return nodeobject.Ensure(ctx, s.client, s.settings.NodeName, marks) })
 }
 
 func (s *Server) awaitNode(ctx context.Context) error {

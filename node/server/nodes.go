@@ -50,7 +50,7 @@ func (s *Server) followCluster(ctx context.Context) error {
 	s.background("node directory", directory.Run)
 	s.nodes.Use(s.client)
 	s.background("node passwords", s.nodes.Run)
-	err := s.nodes.Check(ctx, s.settings.NodeName, s.password, false)
+	err := s.persist(ctx, func(ctx context.Context) error { return s.nodes.Check(ctx, s.settings.NodeName, s.password, false) })
 	if errors.Is(err, nodepassword.ErrRejected) {
 		// The server's own kubelet has its certificate from the authorities that it holds; nobody else gets one by
 		// the name. What is wrong is told, and does not keep a control plane from running.

@@ -316,7 +316,9 @@ func (s *Server) finishReset(ctx context.Context) error {
 	if err != nil || !pending {
 		return err
 	}
-	return clusterreset.Finish(ctx, s.client, s.settings.DataDir, s.settings.NodeName, s.settings.ClusterReset)
+	return s.persist(ctx, func(ctx context.Context) error {
+		return clusterreset.Finish(ctx, s.client, s.settings.DataDir, s.settings.NodeName, s.settings.ClusterReset)
+	})
 }
 
 // describe is what /db/info tells beside the members.
