@@ -22,12 +22,19 @@ type document struct {
 	DisableETCD      bool
 	DisableAPIServer bool
 	ServerNodeName   string
+	// KubernetesVersion is ours alone: servers that join hold their own against it.
+	KubernetesVersion string `json:",omitempty"`
 }
 
 func (s *Server) clusterConfig(context.Context) ([]byte, error) {
+	kubernetes, err := s.kubernetesVersion()
+	if err != nil {
+		return nil, err
+	}
 	out, err := json.Marshal(document{
 		Critical: agreement.Of(s.settings), AdvertisePort: 6443, HTTPSPort: 6443, SupervisorPort: 9345, APIServerPort: 6443,
 		DisableKubeProxy: s.settings.DisableKubeProxy, ServerNodeName: s.settings.NodeName,
+		KubernetesVersion: kubernetes,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("render the cluster's settings: %w", err)

@@ -26,8 +26,8 @@ import (
 	"keelson/node/token"
 )
 
-// etcdEndpoint is this server's own member.
-const etcdEndpoint = "https://127.0.0.1:2379"
+// etcdEndpoint is this server's own etcd.
+func (s *Server) etcdEndpoint() string { return "https://" + s.places.etcd }
 
 // awaitEtcd connects to the member and returns when it serves.
 func (s *Server) awaitEtcd(ctx context.Context) error {
@@ -45,7 +45,7 @@ func (s *Server) awaitEtcd(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := etcd.Ready(ctx, client, etcdEndpoint, s.member.Name, s.member.PeerURL()); err != nil {
+	if err := etcd.Ready(ctx, client, s.etcdEndpoint(), s.member.Name, s.member.PeerURL()); err != nil {
 		return err
 	}
 	if _, err := clusterreset.Adopt(ctx, client, s.settings.DataDir); err != nil {

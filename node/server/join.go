@@ -46,6 +46,9 @@ func (s *Server) joinCluster(ctx context.Context) error {
 	if err := agreement.Check(agreement.Of(s.settings), document); err != nil {
 		return fmt.Errorf("join the cluster at %s: %w", s.settings.Server, err)
 	}
+	if err := s.checkVersion(document); err != nil {
+		return fmt.Errorf("join the cluster at %s: %w", s.settings.Server, err)
+	}
 	plain, err := client.ServerBootstrap(ctx)
 	if err != nil {
 		return fmt.Errorf("join the cluster: read its bootstrap data: %w", err)

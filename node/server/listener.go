@@ -26,7 +26,7 @@ func (s *Server) startListener(context.Context) error {
 		return fmt.Errorf("read client CA: %w", err)
 	}
 	s.api, err = supervisorapi.New(supervisorapi.Config{
-		Certificate: serving.Certificate, ClientCA: clientCA, Log: s.log,
+		Address: s.places.listen, Certificate: serving.Certificate, ClientCA: clientCA, Log: s.log,
 	})
 	if err != nil {
 		return err

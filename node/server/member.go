@@ -85,8 +85,9 @@ func (s *Server) memberConfig() member.Config {
 			ExposeMetrics: s.settings.EtcdExposeMetrics,
 			Arguments:     s.settings.Etcd.Args,
 		},
-		Files: s.etcdFiles(),
-		Log:   s.log,
+		Files:    s.etcdFiles(),
+		Endpoint: s.etcdEndpoint(),
+		Log:      s.log,
 	}
 	if s.settings.Server != "" {
 		c.Others = s.etcdMembers
@@ -97,7 +98,7 @@ func (s *Server) memberConfig() member.Config {
 // etcdFiles is how this server's own clients reach etcd.
 func (s *Server) etcdFiles() etcd.Connection {
 	return etcd.Connection{
-		Endpoints: []string{etcdEndpoint},
+		Endpoints: []string{s.etcdEndpoint()},
 		CAFile:    s.server("tls", "etcd", "server-ca.crt"),
 		CertFile:  s.server("tls", "etcd", "client.crt"),
 		KeyFile:   s.server("tls", "etcd", "client.key"),

@@ -47,6 +47,8 @@ type places struct {
 	started   string
 	password  string // of this machine's node
 	admission string // RKE2's pod security configuration, written anew at each start
+	listen    string // the supervisor's address
+	etcd      string // this server's own etcd
 }
 
 func defaultPlaces() places {
@@ -56,6 +58,8 @@ func defaultPlaces() places {
 		started:   "/run/keelson/node-started",
 		password:  nodepassword.DefaultFile,
 		admission: "/etc/rancher/rke2/rke2-pss.yaml",
+		listen:    supervisorapi.DefaultAddress,
+		etcd:      "127.0.0.1:2379",
 	}
 }
 

@@ -42,7 +42,7 @@ func newServer(t *testing.T, change func(*config.Config)) *Server {
 	}
 	var images []layouttest.Image
 	for _, name := range []string{"pause", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "cloud-controller-manager", "kube-proxy", "flannel", "coredns"} {
-		images = append(images, layouttest.Image{Name: "registry.example/" + name + ":v1", Layers: []string{"one"}, Command: []string{"/" + name}})
+		images = append(images, layouttest.Image{Name: "registry.example/" + name + ":v1.37.2", Layers: []string{"one"}, Command: []string{"/" + name}})
 	}
 	s.places = places{
 		images:    layouttest.Write(t, dir, map[string]layouttest.Layer{"one": {"program": "x"}}, images...),
@@ -146,7 +146,7 @@ func TestFirstStartMakesTheServersFiles(t *testing.T) {
 		}
 	}
 	etcd, api := manifest(t, s, "etcd"), manifest(t, s, "kube-apiserver")
-	if got := etcd.Spec.Containers[0].Image; got != "registry.example/etcd:v1" {
+	if got := etcd.Spec.Containers[0].Image; got != "registry.example/etcd:v1.37.2" {
 		t.Errorf("etcd's image: got %q", got)
 	}
 	if !slices.Contains(api.Spec.Containers[0].Args, "--advertise-address=10.0.2.15") {

@@ -53,7 +53,7 @@ func (s *Server) snapshotConfig(ctx context.Context) (etcdsnapshot.Config, error
 	}
 	set := s.settings
 	c := etcdsnapshot.Config{
-		Etcd: s.etcd, Endpoint: etcdEndpoint, NodeName: set.NodeName,
+		Etcd: s.etcd, Endpoint: s.etcdEndpoint(), NodeName: set.NodeName,
 		Dir: s.snapshotDir(), Metadata: s.server("db", ".metadata"),
 		Schedule: set.SnapshotSchedule, Prefix: set.SnapshotName, Retention: set.SnapshotRetention, Compress: set.SnapshotCompress,
 		TokenHash: path.Base(bootstrapdata.Key(s.rotator.Passwords().Server)),
@@ -108,7 +108,7 @@ func (s *Server) snapshotMetadata(ctx context.Context) (map[string]string, error
 
 // careForEtcd handles alarms and defragments.
 func (s *Server) careForEtcd(context.Context) error {
-	care, err := etcdcare.New(etcdcare.Config{API: s.etcd, Endpoint: etcdEndpoint, Log: s.log, Corrupt: func(members []string) {
+	care, err := etcdcare.New(etcdcare.Config{API: s.etcd, Endpoint: s.etcdEndpoint(), Log: s.log, Corrupt: func(members []string) {
 		if len(members) > 0 {
 			s.console(fmt.Sprintf("the data of etcd member %v is corrupt: delete its Node, and let the machine join anew", members))
 		}
