@@ -105,8 +105,10 @@ func joiner(t *testing.T, server string, change func(*config.Config)) *Server {
 			change(c)
 		}
 	})
-	if err := s.makeFolders(t.Context()); err != nil {
-		t.Fatal(err)
+	for _, step := range []func(context.Context) error{s.makeFolders, s.loadImages} {
+		if err := step(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return s
 }

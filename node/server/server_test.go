@@ -110,6 +110,7 @@ func TestStepsFollowWhatTheyRead(t *testing.T) {
 		after[s.Name] = s.After
 	}
 	for _, c := range []struct{ step, needs, because string }{
+		{"cluster", "system images", "their version is held against the cluster's"},
 		{"containerd", "system images", "its configuration names the pause image"},
 		{"certificates", "settings", "their names are settings"},
 		{"token files", "certificates", "they hold the CA's hash"},

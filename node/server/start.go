@@ -14,7 +14,7 @@ func (s *Server) steps() []sequence.Step {
 		{Name: "folders", Run: s.makeFolders},
 		{Name: "system images", Run: s.loadImages},
 		{Name: "reset", After: []string{"settings", "folders"}, Run: s.settleReset},
-		{Name: "cluster", After: []string{"reset"}, Run: s.joinCluster},
+		{Name: "cluster", After: []string{"reset", "system images"}, Run: s.joinCluster},
 		{Name: "gate", After: []string{"settings"}, Run: s.openGate},
 		{Name: "containerd", After: []string{"folders", "system images"}, Run: s.startContainerd},
 		{Name: "secrets", After: []string{"cluster"}, Run: s.ensureSecrets},
