@@ -29,6 +29,9 @@ func (s *Server) removeStalePods(context.Context) error {
 			return err
 		}
 	}
+	if err := s.removeStaleVolumes(); err != nil {
+		s.log.Warn("the kubelet will wait for kube-apiserver before it starts it", "error", err)
+	}
 	if err := os.MkdirAll(filepath.Dir(s.places.started), 0o755); err != nil {
 		return fmt.Errorf("mark the start: %w", err)
 	}

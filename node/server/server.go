@@ -49,6 +49,7 @@ type places struct {
 	admission string // RKE2's pod security configuration, written anew at each start
 	listen    string // the supervisor's address
 	etcd      string // this server's own etcd
+	kubelet   string // the kubelet's folder
 }
 
 func defaultPlaces() places {
@@ -60,6 +61,7 @@ func defaultPlaces() places {
 		admission: "/etc/rancher/rke2/rke2-pss.yaml",
 		listen:    supervisorapi.DefaultAddress,
 		etcd:      "127.0.0.1:2379",
+		kubelet:   "/var/lib/kubelet",
 	}
 }
 

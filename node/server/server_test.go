@@ -50,6 +50,7 @@ func newServer(t *testing.T, change func(*config.Config)) *Server {
 		started:   filepath.Join(dir, "run", "node-started"),
 		password:  filepath.Join(dir, "etc", "node", "password"),
 		admission: filepath.Join(dir, "etc", "rke2-pss.yaml"),
+		kubelet:   filepath.Join(dir, "kubelet"),
 	}
 	s.settings, err = settings.Resolve(config.Host{Name: "cp-1", Addresses: []netip.Addr{netip.MustParseAddr("10.0.2.15")}})
 	if err != nil {
