@@ -53,7 +53,7 @@ func loopback(last int) string {
 }
 
 func newSite(t *testing.T) *site {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	return &site{t: t, root: t, ctx: ctx, api: fake.NewClientset()}
 }
