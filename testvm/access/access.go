@@ -35,6 +35,7 @@ type Bootstrap struct {
 	ServerCA    []byte // PEM, what the apiserver's certificate is checked with
 	ClientCA    []byte // PEM
 	ClientCAKey []byte // PEM
+	ServerCAKey []byte // PEM; of use to who plays a server
 }
 
 // ErrNotReady is returned while the server does not answer yet.
@@ -172,6 +173,7 @@ func LoadBootstrap(body []byte) (*Bootstrap, error) {
 	}
 	b := &Bootstrap{
 		ServerCA: files["ServerCA"].Content, ClientCA: files["ClientCA"].Content, ClientCAKey: files["ClientCAKey"].Content,
+		ServerCAKey: files["ServerCAKey"].Content,
 	}
 	for name, content := range map[string][]byte{"ServerCA": b.ServerCA, "ClientCA": b.ClientCA, "ClientCAKey": b.ClientCAKey} {
 		if len(content) == 0 {

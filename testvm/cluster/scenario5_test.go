@@ -14,7 +14,6 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -23,8 +22,9 @@ import (
 	"keelson/testvm/netns"
 )
 
-// Whoever may not join is refused, and the console says why and what to do. The clock of a namespace is the host's,
-// and a root has one version: a clock that is an hour off and version skew are tested in node/trust alone.
+// Whoever may not join is refused, and the console says why and what to do. The clock of a namespace is the host's, and
+// all machines here have one root: a server whose clock is off, and one of another version, are that of this test with
+// somebody in between who changes what it says.
 func TestScenario5Refusals(t *testing.T) {
 	c := newCluster(t)
 	s := c.add("server-1", "server", 1, nil)
@@ -47,36 +47,35 @@ func TestScenario5Refusals(t *testing.T) {
 		name, role, want string
 		settings         map[string]any
 	}{
-		{"an agent with a wrong token", "agent", "server does not take the token", map[string]any{"token": "wrong"}},
-		{"a server with a wrong token", "server", "server does not take the token", map[string]any{"token": "wrong"}},
-		{"a wrong hash", "agent", "server is not the one that the token names", map[string]any{"token": "K10" + strings.Repeat("ab", 32) + "::server:" + clusterToken}},
-		{"no hash where one is demanded", "agent", "token does not name the cluster's authority", map[string]any{"require-token-ca-hash": true}},
-		{"a token that has expired", "agent", "server does not take the bootstrap token", map[string]any{"token": expired}},
-		{"a server with an agents' token", "server", "a bootstrap token joins agents", map[string]any{"token": c.token(s)}},
-		{"somebody else's certificate", "agent", "server answers with somebody else's certificate", map[string]any{
+		{"an agent with a wrong token", "agent", "server does not take the token.*; copy the token from /var/lib/rancher/rke2/server/token", map[string]any{"token": "wrong"}},
+		{"a server with a wrong token", "server", "server does not take the token.*; copy the token from /var/lib/rancher/rke2/server/token", map[string]any{"token": "wrong"}},
+		{"a wrong hash", "agent", "server is not the one that the token names.*; copy the token anew", map[string]any{"token": "K10" + strings.Repeat("ab", 32) + "::server:" + clusterToken}},
+		{"no hash where one is demanded", "agent", "token does not name the cluster's authority.*; set the whole token", map[string]any{"require-token-ca-hash": true}},
+		{"a token that has expired", "agent", "server does not take the bootstrap token.*has expired.*`node token create` makes one", map[string]any{"token": expired}},
+		{"a server with an agents' token", "server", "a bootstrap token joins agents.*; set the token from", map[string]any{"token": c.token(s)}},
+		{"somebody else's certificate", "agent", "server answers with somebody else's certificate.*; check the address", map[string]any{
 			"token": "K10" + hash + "::server:" + clusterToken, "server": fmt.Sprintf("https://%s:%d", netns.Gateway(), imposter),
 		}},
-		{"nobody there", "agent", "server cannot be reached", map[string]any{"server": fmt.Sprintf("https://%s:9345", netns.Address(200))}},
-		{"other networks", "server", "cluster-cidr", map[string]any{"cluster-cidr": "10.52.0.0/16"}},
+		{"nobody there", "agent", "server cannot be reached.*; check the address and the network", map[string]any{"server": fmt.Sprintf("https://%s:9345", netns.Address(200))}},
+		{"other networks", "server", "cluster-cidr is 10.52.0.0/16 here.*; set them as the cluster's other servers do", map[string]any{"cluster-cidr": "10.52.0.0/16"}},
 	} {
 		n++
-		t.Run(refused.name, func(t *testing.T) {
-			m := c.add(fmt.Sprintf("refused-%d", n), refused.role, n, func(doc *cidata.CloudConfig) {
-				joins(1)(doc)
-				for key, value := range refused.settings {
-					doc.RKE2[key] = value
-				}
-			})
-			defer delete(c.all, m.name)
-			c.start(m)
-			line, err := m.Expect(within(t, readyLimit), regexp.QuoteMeta(refused.want))
-			if err != nil {
-				t.Error(err)
-			}
-			t.Log(line.Text)
-			if err := m.Remove(); err != nil {
-				t.Error(err)
-			}
+		t.Run(refused.name, func(t *testing.T) { c.refuses(t, n, refused.role, refused.want, refused.settings) })
+	}
+	for _, between := range []struct {
+		name, role, want string
+		front            front
+	}{
+		{"a server an hour ahead", "agent", "clocks differ.*; set the clocks", front{clock: time.Hour}},
+		{"a server an hour behind", "server", "clocks differ.*; set the clocks", front{clock: -time.Hour}},
+		{"a server of an old version", "server", "versions do not fit: this server is .* and the cluster of v1.35.1; .*start this one with an image that fits", front{version: "v1.35.1"}},
+		{"an agent newer than the servers", "agent", "versions do not fit: this agent is .* and the cluster of v1.36.1; .*update the servers first", front{version: "v1.36.1"}},
+	} {
+		n++
+		t.Run(between.name, func(t *testing.T) {
+			between.front.server = s
+			between.front.stand(t, c.lan, bootstrap)
+			c.refuses(t, n, between.role, between.want, map[string]any{"server": between.front.url(), "token": "K10" + hash + "::server:" + clusterToken})
 		})
 	}
 	// Nobody of these is a node, or ever was one; a token that holds lets its bearer in.
@@ -86,6 +85,27 @@ func TestScenario5Refusals(t *testing.T) {
 	})
 	c.start(a)
 	c.whole(client)
+}
+
+// refuses starts a machine and waits until its console says why it is not taken in.
+func (c *cluster) refuses(t *testing.T, n int, role, want string, settings map[string]any) {
+	t.Helper()
+	m := c.add(fmt.Sprintf("refused-%d", n), role, n, func(doc *cidata.CloudConfig) {
+		joins(1)(doc)
+		for key, value := range settings {
+			doc.RKE2[key] = value
+		}
+	})
+	defer delete(c.all, m.name)
+	c.start(m)
+	line, err := m.Expect(within(t, readyLimit), want)
+	if err != nil {
+		t.Error(err)
+	}
+	t.Log(line.Text)
+	if err := m.Remove(); err != nil {
+		t.Error(err)
+	}
 }
 
 // token makes a token for agents on a server, as an operator does.
