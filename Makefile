@@ -1,7 +1,8 @@
 # Keelson: every verb of the project. `make help` lists them.
 #
 # Settings: ARCH (amd64), USERDATA (a #cloud-config file), FIRMWARE (uefi, bios or direct),
-# RUN (a regexp of test names), T (seconds a fuzz target), LOCKED=1 (refuse packages that are not the locked ones).
+# RUN (a regexp of test names), T (seconds a fuzz target), LOCKED=1 (refuse packages that are not the locked ones),
+# SLOW=1 (in vm-test: three servers in QEMU as well, which takes half an hour).
 
 ARCH     ?= amd64
 USERDATA ?= configs/user-data/server.yaml
@@ -18,7 +19,7 @@ export CGO_ENABLED := 0
 export GOFLAGS := -buildvcs=false -trimpath -tags=netgo,osusergo,urfave_cli_no_docs,static_build
 
 .DEFAULT_GOAL := help
-.PHONY: help run test image check vm-test cluster-test bench fuzz lock deps deps-build clean
+.PHONY: help run test image check vm-test cluster-test flood bench fuzz lock deps deps-build clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,9 +31,10 @@ run: image ## build the image, boot it in QEMU, show it become a Ready node; Ctr
 image: deps-build ## build build/keelson-$(ARCH).raw
 	@$(GO) run ./imagebuild build --arch $(ARCH) --out $(IMAGE) $(if $(filter 1,$(LOCKED)),--locked)
 
-test: check image ## everything a change must pass: check, and a real boot to Ready
+test: check image ## everything a change must pass: check, a real boot to Ready, and as root a cluster that loses servers
 	@$(GO) run ./imagebuild deps --install --for run
-	$(GO) test -count=1 -timeout 40m -v ./testvm/scenario -vm -image $(CURDIR)/$(IMAGE) -run 'TestScenario1'
+	$(GO) test -count=1 -timeout 40m -v ./testvm/scenario -vm -image $(CURDIR)/$(IMAGE) -run '^TestScenario1[A-Z]'
+	$(GO) test -count=1 -timeout 40m -v ./testvm/cluster -netns -if-possible -root $(CURDIR)/build/$(ARCH)/root.erofs -run '^TestScenario[12][A-Z]'
 
 check: deps ## gofmt, vet, staticcheck and unit tests; no VM
 	@unformatted=$$(gofmt -l init imagebuild node testvm); test -z "$$unformatted" || { echo "not gofmt-ed: $$unformatted"; exit 1; }
@@ -40,13 +42,17 @@ check: deps ## gofmt, vet, staticcheck and unit tests; no VM
 	$(GO) tool staticcheck ./...
 	$(GO) test ./...
 
-vm-test: image ## the scenarios in QEMU; RUN=regexp chooses
+vm-test: image ## the scenarios in QEMU; RUN=regexp chooses, SLOW=1 adds three servers
 	@$(GO) run ./imagebuild deps --install --for run
-	$(GO) test -count=1 -timeout 180m -v ./testvm/scenario -vm -image $(CURDIR)/$(IMAGE) -run '$(RUN)'
+	$(GO) test -count=1 -timeout 180m -v ./testvm/scenario -vm $(if $(filter 1,$(SLOW)),-slow) -image $(CURDIR)/$(IMAGE) -run '$(RUN)'
 
 cluster-test: image ## clusters of several machines, in namespaces of this host; needs root; RUN=regexp chooses
 	@test "$$(id -u)" = 0 || { echo "make cluster-test: its machines are namespaces of this host, which only root can make: run it as root"; exit 1; }
 	$(GO) test -count=1 -timeout 120m -v ./testvm/cluster -netns -root $(CURDIR)/build/$(ARCH)/root.erofs -run '$(RUN)'
+	@if echo TestScenario8HostileListener | grep -Eq -- '$(RUN)'; then $(MAKE) --no-print-directory flood; fi
+
+flood: ## scenario 8: a server's listener under a minute of hostile connections and tokens
+	$(GO) test ./node/server -count=1 -timeout 10m -v -run '^TestScenario8' -flood 60s
 
 bench: image ## times and sizes as a table, and build/bench.json
 	@$(GO) run ./imagebuild deps --install --for run

@@ -147,6 +147,17 @@ func (m *Machine) start() error {
 	if err != nil {
 		return err
 	}
+	if err := m.launch(); err != nil {
+		return err
+	}
+	if _, err := m.pipe.Write(append([]byte{inside.Go}, settings...)); err != nil {
+		return errors.Join(err, m.end())
+	}
+	return nil
+}
+
+// launch starts the process of the machine, which waits for its settings, in its namespaces, cgroups and network.
+func (m *Machine) launch() error {
 	out, theirs, err := os.Pipe()
 	if err != nil {
 		return err
@@ -181,14 +192,14 @@ func (m *Machine) start() error {
 		close(r.done)
 	}()
 	m.running = r
-	if err := m.furnish(cmd.Process.Pid, settings); err != nil {
+	if err := m.furnish(cmd.Process.Pid); err != nil {
 		return errors.Join(err, m.end())
 	}
 	return nil
 }
 
-// furnish gives the process, which waits, its cgroups, its network and its settings.
-func (m *Machine) furnish(pid int, settings []byte) error {
+// furnish gives the process its cgroups and its network.
+func (m *Machine) furnish(pid int) error {
 	if err := m.cgroups.enter(pid); err != nil {
 		return err
 	}
@@ -197,11 +208,7 @@ func (m *Machine) furnish(pid int, settings []byte) error {
 		return err
 	}
 	m.net.Store(ns)
-	if err := m.config.LAN.plug(m.config.Name, m.config.N, ns); err != nil {
-		return err
-	}
-	_, err = m.pipe.Write(append([]byte{inside.Go}, settings...))
-	return err
+	return m.config.LAN.plug(m.config.Name, m.config.N, ns)
 }
 
 func (m *Machine) settings() inside.Config {

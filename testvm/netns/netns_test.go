@@ -24,7 +24,24 @@ func needRoot(t *testing.T) {
 	if err := Check(); err != nil {
 		t.Skip("SKIPPED:", err)
 	}
+	if err := allowed(); err != nil {
+		t.Skip("SKIPPED:", err)
+	}
 }
+
+// allowed tells once why this host forbids machines, if it does.
+var allowed = sync.OnceValue(func() error {
+	dir, err := programs()
+	if err != nil {
+		return nil // for the tests to fail with
+	}
+	root, err := OpenRoot(filepath.Join(dir, "root"))
+	if err != nil {
+		return nil
+	}
+	defer root.Close()
+	return Try(filepath.Join(dir, "allowed"), filepath.Join(dir, "nsinit"), root)
+})
 
 // programs are PID 1 and the root of the machines of this package's tests.
 var programs = sync.OnceValues(func() (string, error) {

@@ -3,6 +3,7 @@ package scenario
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"testing"
 
@@ -25,8 +26,14 @@ type machines struct {
 // lanAddress is the n-th machine's, n from 1.
 func lanAddress(n int) string { return fmt.Sprintf("10.77.0.%d", n) }
 
-// newMachines makes n machines that are off. The first begins a cluster; the others join it in the roles given.
+// newMachines makes machines that are off. The first begins a cluster; the others join it in the roles given.
 func newMachines(t *testing.T, roles ...string) *machines {
+	t.Helper()
+	return newMachinesWith(t, nil, roles...)
+}
+
+// newMachinesWith gives all of them more settings.
+func newMachinesWith(t *testing.T, more map[string]any, roles ...string) *machines {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "lan")
 	if err != nil {
@@ -44,7 +51,11 @@ func newMachines(t *testing.T, roles ...string) *machines {
 			t.Fatal(err)
 		}
 		mac := lan.MAC(byte(n))
-		settings := map[string]any{"role": role, "token": lanToken, "node-ip": lanAddress(n)}
+		settings := maps.Clone(more)
+		if settings == nil {
+			settings = map[string]any{}
+		}
+		settings["role"], settings["token"], settings["node-ip"] = role, lanToken, lanAddress(n)
 		if n > 1 {
 			settings["server"] = "https://" + lanAddress(1) + ":9345"
 		}
