@@ -128,6 +128,15 @@ func (h *history) note(writer, n int, sent bool, err error) {
 	}
 }
 
+// other notes a try of somebody who is not one of the writers: it may have raised the number.
+func (h *history) other(sent bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if sent {
+		h.unsure++
+	}
+}
+
 // begin forgets the longest pause so far.
 func (h *history) begin() {
 	h.mu.Lock()
