@@ -33,7 +33,9 @@ func serve(ctx context.Context, dir string, alone bool, use func(context.Context
 	c.Dir, c.LogLevel, c.ForceNewCluster = dir, "fatal", alone // what goes wrong comes back as an error
 	c.TickMs, c.ElectionMs = 20, 200                           // there is nobody to wait for
 	c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
-	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
+	// Nobody may connect as a peer, and etcd's listener for one would be a socket without a name, whose end it awaits for
+	// ever where the working folder cannot be written.
+	c.ListenPeerUrls, c.AdvertisePeerUrls = nil, []url.URL{peer}
 	c.InitialCluster = c.InitialClusterFromName(c.Name)
 	if name, err := os.ReadFile(filepath.Join(dir, "name")); err == nil {
 		c.Name = string(name)

@@ -2,8 +2,12 @@
 // holds connections until the apiserver is ready, then passes them on.
 //
 // It exists for speed: a client that is refused (kubelet's registration, any informer) backs off, up to 7 s and 30 s,
-// long after the server has come up; a client that is held goes on in the instant of readiness. It never looks into a
-// connection: TLS stays end to end. Its readiness comes from node/server; kubelet and kube-proxy are its users.
+// long after the server has come up; a client that is held goes on in the instant of readiness. A kubelet that finds
+// volumes of an earlier boot is the exception: between two rounds of mounting it asks for its Node, so that holding it
+// would keep etcd's own pod from starting. For that time the gate holds connections briefly only.
+//
+// It never looks into a connection: TLS stays end to end. Its readiness comes from node/server; kubelet and kube-proxy
+// are its users.
 package gate
 
 import (
@@ -23,12 +27,18 @@ const maxConnections = 1024
 // dialTimeout bounds a connection attempt to an apiserver on this machine.
 const dialTimeout = 5 * time.Second
 
+// brief is how long a connection is held where it may not be held until the target serves.
+const brief = 250 * time.Millisecond
+
 // Config says where to listen and where to.
 type Config struct {
 	Listen string          // loopback address, such as 127.0.0.1:6444
 	Target string          // the apiserver, such as 127.0.0.1:6443
 	Ready  <-chan struct{} // closed when Target serves
-	Log    *slog.Logger
+	// Patient is closed when connections may be held until Target serves; nil: from the start. Before that each is
+	// closed after a moment (kubelet's volume reconciler, updateReconstructedFromNodeStatus).
+	Patient <-chan struct{}
+	Log     *slog.Logger
 }
 
 // Gate is the listener.
@@ -50,6 +60,11 @@ func New(cfg Config) (*Gate, error) {
 	listener, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("open gate: %w", err)
+	}
+	if cfg.Patient == nil {
+		patient := make(chan struct{})
+		close(patient)
+		cfg.Patient = patient
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -97,10 +112,8 @@ func (g *Gate) Run(ctx context.Context) error {
 
 // pass holds client until the target is ready, then copies both ways until either side ends.
 func (g *Gate) pass(ctx context.Context, client net.Conn) error {
-	select {
-	case <-ctx.Done():
+	if !g.hold(ctx) {
 		return nil
-	case <-g.cfg.Ready:
 	}
 	dialer := net.Dialer{Timeout: dialTimeout}
 	server, err := dialer.DialContext(ctx, "tcp", g.cfg.Target)
@@ -115,6 +128,30 @@ func (g *Gate) pass(ctx context.Context, client net.Conn) error {
 	copyHalf(server, client)
 	back.Wait()
 	return nil
+}
+
+// hold returns when the target is ready, or false when the connection is to be closed before.
+func (g *Gate) hold(ctx context.Context) bool {
+	moment := time.NewTimer(brief)
+	defer moment.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-g.cfg.Ready:
+		return true
+	case <-moment.C:
+	}
+	select {
+	case <-g.cfg.Patient:
+	default:
+		return false
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-g.cfg.Ready:
+		return true
+	}
 }
 
 // copyHalf copies until src ends and then ends dst's writing side, so that a half-closed connection stays whole.

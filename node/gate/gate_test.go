@@ -3,8 +3,10 @@ package gate
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +42,13 @@ func upper(t *testing.T) (addr string, accepted chan struct{}) {
 
 func start(t *testing.T, target string, ready <-chan struct{}) (*Gate, func()) {
 	t.Helper()
-	g, err := New(Config{Listen: "127.0.0.1:0", Target: target, Ready: ready})
+	return startWith(t, Config{Target: target, Ready: ready})
+}
+
+func startWith(t *testing.T, c Config) (*Gate, func()) {
+	t.Helper()
+	c.Listen = "127.0.0.1:0"
+	g, err := New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,5 +153,36 @@ func TestNewRefuses(t *testing.T) {
 				t.Errorf("got %v, want an error with %q", err, c.want)
 			}
 		})
+	}
+}
+
+// Before it may be patient, the gate ends what it holds after a moment; from then on it holds.
+func TestGateHoldsBrieflyAtFirst(t *testing.T) {
+	target, accepted := upper(t)
+	ready, patient := make(chan struct{}), make(chan struct{})
+	g, stop := startWith(t, Config{Target: target, Ready: ready, Patient: patient})
+	defer stop()
+	c := dial(t, g)
+	if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Fatalf("got %d bytes, %v; want the connection to end", n, err)
+	}
+	close(patient)
+	c = dial(t, g)
+	if _, err := io.WriteString(c, "held\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SetReadDeadline(time.Now().Add(3 * brief)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("got %v, want the connection to be held", err)
+	}
+	close(ready)
+	<-accepted
+	if err := c.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || line != "HELD\n" {
+		t.Errorf("got %q, %v", line, err)
 	}
 }

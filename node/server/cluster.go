@@ -53,6 +53,9 @@ func (s *Server) awaitEtcd(ctx context.Context) error {
 	}
 	s.etcd, s.store = client, etcdstore.New(client)
 	s.milestone("etcd ready")
+	if !s.learner { // whose kube-apiserver has no pod yet
+		close(s.patient)
+	}
 	return nil
 }
 

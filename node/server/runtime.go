@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"keelson/node/gate"
 	"keelson/node/worker"
@@ -10,7 +11,11 @@ import (
 
 // openGate lets local clients of kube-apiserver begin to wait for it.
 func (s *Server) openGate(context.Context) error {
-	g, err := gate.New(gate.Config{Listen: gateAddress, Target: apiAddress, Ready: s.ready, Log: s.log})
+	c := gate.Config{Listen: gateAddress, Target: apiAddress, Ready: s.ready, Log: s.log}
+	if pods, err := os.ReadDir(s.places.pods); err == nil && len(pods) > 0 {
+		c.Patient = s.patient
+	}
+	g, err := gate.New(c)
 	if err != nil {
 		return err
 	}

@@ -42,6 +42,7 @@ import (
 // places are folders and files that are not settings. Only tests have others than these.
 type places struct {
 	images    string // the system images' layout
+	pods      string // what the kubelet keeps of pods
 	templates string // the image's add-ons
 	// started is on a file system in memory: it is there if and only if node has run since the machine started.
 	started   string
@@ -55,6 +56,7 @@ type places struct {
 func defaultPlaces() places {
 	return places{
 		images:    systemimage.DefaultDir,
+		pods:      "/var/lib/kubelet/pods",
 		templates: "/usr/lib/keelson/manifests",
 		started:   "/run/keelson/node-started",
 		password:  nodepassword.DefaultFile,
@@ -90,7 +92,8 @@ type Server struct {
 	// failure ends the server. Run sets it.
 	background func(name string, run func(context.Context) error)
 
-	ready chan struct{} // closed when kube-apiserver serves
+	ready   chan struct{} // closed when kube-apiserver serves
+	patient chan struct{} // closed when the kubelet has started the pods that this takes
 
 	// What earlier steps of the list leave for later ones. A step only reads what a step that it is listed after has
 	// written, which is what orders the accesses.
@@ -130,7 +133,7 @@ func New(cfg Config) (*Server, error) {
 	if err := sequence.Check(new(Server).steps()); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
-	return &Server{cfg: cfg, places: defaultPlaces(), log: cfg.Log, ready: make(chan struct{})}, nil
+	return &Server{cfg: cfg, places: defaultPlaces(), log: cfg.Log, ready: make(chan struct{}), patient: make(chan struct{})}, nil
 }
 
 // Run starts the server and keeps it running until ctx is done or a part that cannot be restarted fails.

@@ -40,7 +40,7 @@ func (s *Server) steps() []sequence.Step {
 		{Name: "controllers", After: []string{"apiserver"}, Run: s.writeControllers},
 		{Name: "add-ons", After: []string{"apiserver", "manifests"}, Run: s.startAddons},
 		{Name: "cloud controller", After: []string{"add-ons"}, Run: s.writeCloudController},
-		{Name: "known nodes", After: []string{"apiserver", "nodes"}, Run: s.followCluster},
+		{Name: "known nodes", After: []string{"reset's end", "nodes"}, Run: s.followCluster},
 		{Name: "members", After: []string{"apiserver", "etcd"}, Run: s.followNodes},
 		{Name: "reset's end", After: []string{"apiserver"}, Run: s.finishReset},
 		{Name: "endpoints", After: []string{"apiserver", "etcd"}, Run: s.watchEndpoints},
