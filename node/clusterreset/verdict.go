@@ -13,8 +13,9 @@ import (
 type Local struct {
 	Cluster uint64 // etcd.ReadIdentity; 0: this server has no data
 	Epoch   Epoch
-	Running bool // etcd has been started on the data
-	Quorum  bool // and has a leader
+	Running bool      // etcd has been started on the data
+	Quorum  bool      // and has a leader
+	Served  time.Time // when it first had one since the machine started; the zero time: not yet
 }
 
 // Remote is what the server behind the join URL says.
@@ -33,8 +34,9 @@ const (
 	Keep Verdict = iota
 	// Rejoin: the cluster was reset without this server. Its data is to be put away (member.PutAway), and it joins anew.
 	Rejoin
-	// Split: the cluster was reset, but this server is in a part of the old one that still serves writes. Only its
-	// next start follows the reset, so that nobody's live cluster ends on another's word.
+	// Split: the cluster was reset, but this server is in a part of the old one that has served writes since before.
+	// Only its next start follows the reset, so that nobody's live cluster ends on another's word. One that came up
+	// after the reset, because the servers started at once, is such a next start: what it has taken since is lost.
 	Split
 	// Conflict: two resets did not know of each other, and nobody can tell which one counts.
 	Conflict
@@ -59,7 +61,7 @@ func Decide(l Local, r Remote) (Verdict, string) {
 	case r.Info.Epoch.Number == l.Epoch.Number:
 		return Conflict, fmt.Sprintf("this server and the one to join were each reset (%s, %s) and neither knows of the other; stop the one that shall not be kept, and start it with an empty disk",
 			l.Epoch.ID, r.Info.Epoch.ID)
-	case l.Running && l.Quorum:
+	case l.Running && l.Quorum && l.Served.Unix() < r.Info.Epoch.Number:
 		return Split, fmt.Sprintf("the cluster was reset (epoch %d), and this server still serves the old one with others; restart it to have it put its data aside and join the reset cluster", r.Info.Epoch.Number)
 	default:
 		return Rejoin, fmt.Sprintf("the cluster was reset (epoch %d) without this server", r.Info.Epoch.Number)

@@ -52,7 +52,9 @@ func TestDecide(t *testing.T) {
 		{"reset before this start", Local{Cluster: 0xaa}, Remote{Proven: true, Info: info("bb", 5)}, Rejoin, "without this server"},
 		{"a second reset", Local{Cluster: 0xaa, Epoch: epoch(4)}, Remote{Proven: true, Info: info("bb", 5)}, Rejoin, "without this server"},
 		{"runs without quorum", Local{Cluster: 0xaa, Running: true}, Remote{Proven: true, Info: info("bb", 5)}, Rejoin, "without this server"},
-		{"runs with quorum", Local{Cluster: 0xaa, Running: true, Quorum: true}, Remote{Proven: true, Info: info("bb", 5)}, Split, "restart"},
+		{"serves since before the reset", Local{Cluster: 0xaa, Running: true, Quorum: true, Served: time.Unix(4, 0)}, Remote{Proven: true, Info: info("bb", 5)}, Split, "restart"},
+		{"serves, nobody knows since when", Local{Cluster: 0xaa, Running: true, Quorum: true}, Remote{Proven: true, Info: info("bb", 5)}, Split, "restart"},
+		{"came up beside the reset", Local{Cluster: 0xaa, Running: true, Quorum: true, Served: time.Unix(5, 0)}, Remote{Proven: true, Info: info("bb", 5)}, Rejoin, "without this server"},
 		{"two resets", Local{Cluster: 0xaa, Epoch: epoch(5)}, Remote{Proven: true, Info: other}, Conflict, "neither knows"},
 	} {
 		got, why := Decide(c.local, c.remote)
@@ -63,14 +65,14 @@ func TestDecide(t *testing.T) {
 }
 
 // Whatever is told: data is only put aside for a proven server of another cluster with a later epoch, and never under
-// a quorum.
+// a quorum that is older than that.
 func FuzzDecide(f *testing.F) {
-	f.Add(uint64(1), int64(1), true, true, true, "b", int64(2))
-	f.Fuzz(func(t *testing.T, cluster uint64, own int64, running, quorum, proven bool, remote string, their int64) {
-		l := Local{Cluster: cluster, Epoch: Epoch{Number: own}, Running: running, Quorum: quorum}
+	f.Add(uint64(1), int64(1), true, true, true, "b", int64(2), int64(1))
+	f.Fuzz(func(t *testing.T, cluster uint64, own int64, running, quorum, proven bool, remote string, their, served int64) {
+		l := Local{Cluster: cluster, Epoch: Epoch{Number: own}, Running: running, Quorum: quorum, Served: time.Unix(served, 0)}
 		r := Remote{Proven: proven, Info: Info{Cluster: remote, Epoch: Epoch{Number: their}}}
 		if got, _ := Decide(l, r); got == Rejoin {
-			if !proven || their <= own || cluster == 0 || running && quorum || fmt.Sprintf("%x", cluster) == remote {
+			if !proven || their <= own || cluster == 0 || running && quorum && served < their || fmt.Sprintf("%x", cluster) == remote {
 				t.Errorf("%+v gives its data up for %+v", l, r)
 			}
 		}

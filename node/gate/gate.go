@@ -4,7 +4,7 @@
 // It exists for speed: a client that is refused (kubelet's registration, any informer) backs off, up to 7 s and 30 s,
 // long after the server has come up; a client that is held goes on in the instant of readiness. A kubelet that finds
 // volumes of an earlier boot is the exception: between two rounds of mounting it asks for its Node, so that holding it
-// would keep etcd's own pod from starting. For that time the gate holds connections briefly only.
+// would keep etcd's own pod from starting. For that time the gate ends connections at once.
 //
 // It never looks into a connection: TLS stays end to end. Its readiness comes from node/server; kubelet and kube-proxy
 // are its users.
@@ -27,7 +27,7 @@ const maxConnections = 1024
 // dialTimeout bounds a connection attempt to an apiserver on this machine.
 const dialTimeout = 5 * time.Second
 
-// brief is how long a connection is held where it may not be held until the target serves.
+// brief is how long the first bytes of a connection are awaited that may not be held until the target serves.
 const brief = 250 * time.Millisecond
 
 // Config says where to listen and where to.
@@ -36,7 +36,7 @@ type Config struct {
 	Target string          // the apiserver, such as 127.0.0.1:6443
 	Ready  <-chan struct{} // closed when Target serves
 	// Patient is closed when connections may be held until Target serves; nil: from the start. Before that each is
-	// closed after a moment (kubelet's volume reconciler, updateReconstructedFromNodeStatus).
+	// closed as soon as it has spoken (kubelet's volume reconciler, updateReconstructedFromNodeStatus).
 	Patient <-chan struct{}
 	Log     *slog.Logger
 }
@@ -112,7 +112,7 @@ func (g *Gate) Run(ctx context.Context) error {
 
 // pass holds client until the target is ready, then copies both ways until either side ends.
 func (g *Gate) pass(ctx context.Context, client net.Conn) error {
-	if !g.hold(ctx) {
+	if !g.hold(ctx, client) {
 		return nil
 	}
 	dialer := net.Dialer{Timeout: dialTimeout}
@@ -131,19 +131,19 @@ func (g *Gate) pass(ctx context.Context, client net.Conn) error {
 }
 
 // hold returns when the target is ready, or false when the connection is to be closed before.
-func (g *Gate) hold(ctx context.Context) bool {
-	moment := time.NewTimer(brief)
-	defer moment.Stop()
+func (g *Gate) hold(ctx context.Context, client net.Conn) bool {
 	select {
-	case <-ctx.Done():
-		return false
 	case <-g.cfg.Ready:
 		return true
-	case <-moment.C:
+	default:
 	}
 	select {
 	case <-g.cfg.Patient:
 	default:
+		// Closed with its first bytes unread, the connection would be reset, which clients take for a passing fault
+		// and try again on the spot, for ten seconds.
+		_ = client.SetReadDeadline(time.Now().Add(brief))
+		_, _ = client.Read(make([]byte, 16<<10)) // the most that a TLS client says before it is answered
 		return false
 	}
 	select {

@@ -156,18 +156,23 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// Before it may be patient, the gate ends what it holds after a moment; from then on it holds.
-func TestGateHoldsBrieflyAtFirst(t *testing.T) {
+// Before it may be patient, the gate ends connections, in good order; from then on it holds them.
+func TestGateHoldsNothingBeforeItMayBePatient(t *testing.T) {
 	target, accepted := upper(t)
 	ready, patient := make(chan struct{}), make(chan struct{})
 	g, stop := startWith(t, Config{Target: target, Ready: ready, Patient: patient})
 	defer stop()
-	c := dial(t, g)
-	if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
-		t.Fatalf("got %d bytes, %v; want the connection to end", n, err)
+	for _, says := range []string{"", "hello\n"} {
+		c := dial(t, g)
+		if _, err := io.WriteString(c, says); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+			t.Fatalf("having said %q: got %d bytes, %v; want the connection to end", says, n, err)
+		}
 	}
 	close(patient)
-	c = dial(t, g)
+	c := dial(t, g)
 	if _, err := io.WriteString(c, "held\n"); err != nil {
 		t.Fatal(err)
 	}

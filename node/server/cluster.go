@@ -41,7 +41,10 @@ func (s *Server) awaitEtcd(ctx context.Context) error {
 		return client.Close()
 	})
 	if len(s.voters) > 0 {
-		if err := member.Promote(ctx, s.memberConfig(), s.voters); err != nil {
+		err := member.Promote(ctx, s.memberConfig(), s.voters)
+		if errors.Is(err, member.ErrRemoved) {
+			return s.endMember(ctx, err)
+		} else if err != nil {
 			return err
 		}
 	}
@@ -49,6 +52,9 @@ func (s *Server) awaitEtcd(ctx context.Context) error {
 		return err
 	}
 	if _, err := clusterreset.Adopt(ctx, client, s.settings.DataDir); err != nil {
+		return err
+	}
+	if err := s.noteService(); err != nil {
 		return err
 	}
 	s.etcd, s.store = client, etcdstore.New(client)

@@ -12,7 +12,6 @@ import (
 	"keelson/node/etcd"
 	"keelson/node/file"
 	"keelson/node/member"
-	"keelson/node/staticpod"
 )
 
 // began is what this server remembers of how its member was started last. A member with data reads neither, but is told
@@ -111,7 +110,7 @@ func (s *Server) watchMember(context.Context) error {
 	s.background("membership", func(ctx context.Context) error {
 		err := member.Watch(ctx, s.memberConfig())
 		if errors.Is(err, member.ErrRemoved) {
-			err = errors.Join(err, s.removePod(staticpod.Etcd), s.removePod(staticpod.APIServer))
+			err = s.endMember(ctx, err)
 		}
 		return err
 	})

@@ -16,6 +16,7 @@ import (
 	"keelson/node/clusterreset"
 	"keelson/node/etcd"
 	"keelson/node/etcdsnapshot/s3"
+	"keelson/node/file"
 	"keelson/node/member"
 	"keelson/node/staticpod"
 	"keelson/node/supervisorclient"
@@ -265,7 +266,7 @@ func (s *Server) watchReset(context.Context) error {
 			}
 			err := clusterreset.Watch(ctx, resetEvery, s.servingReset, ask, s.log)
 			if errors.Is(err, clusterreset.ErrRejoin) {
-				err = errors.Join(err, s.removePod(staticpod.APIServer), s.removePod(staticpod.Etcd), s.awaitNoEtcd(ctx))
+				err = s.endMember(ctx, err)
 			}
 			return err
 		})
@@ -288,7 +289,27 @@ func (s *Server) servingReset(ctx context.Context) (clusterreset.Local, error) {
 	defer client.Close()
 	_, err = client.Get(ctx, clusterreset.EpochKey)
 	l.Quorum = err == nil
+	l.Served = time.Now()
+	if info, err := os.Stat(s.places.served); err == nil {
+		l.Served = info.ModTime()
+	}
 	return l, nil
+}
+
+// noteService remembers when etcd first served since the machine started: a reset before that moment is followed.
+func (s *Server) noteService() error {
+	if _, err := os.Stat(s.places.served); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(s.places.served), 0o755); err != nil {
+		return fmt.Errorf("note etcd's service: %w", err)
+	}
+	return file.Write(s.places.served, nil, 0o600)
+}
+
+// endMember has the pods go that run on data which is to be put away, and returns why joined with what kept them.
+func (s *Server) endMember(ctx context.Context, why error) error {
+	return errors.Join(why, s.removePod(staticpod.APIServer), s.removePod(staticpod.Etcd), s.awaitNoEtcd(ctx))
 }
 
 // awaitNoEtcd returns when nobody has the data open: the next start is to put it away.

@@ -44,6 +44,8 @@ type places struct {
 	images    string // the system images' layout
 	pods      string // what the kubelet keeps of pods
 	templates string // the image's add-ons
+	// served is on a file system in memory: it is as old as etcd's first service since the machine started.
+	served string
 	// started is on a file system in memory: it is there if and only if node has run since the machine started.
 	started   string
 	password  string // of this machine's node
@@ -58,6 +60,7 @@ func defaultPlaces() places {
 		images:    systemimage.DefaultDir,
 		pods:      "/var/lib/kubelet/pods",
 		templates: "/usr/lib/keelson/manifests",
+		served:    "/run/keelson/etcd-served",
 		started:   "/run/keelson/node-started",
 		password:  nodepassword.DefaultFile,
 		admission: "/etc/rancher/rke2/rke2-pss.yaml",

@@ -47,6 +47,7 @@ func newServer(t *testing.T, change func(*config.Config)) *Server {
 	s.places = places{
 		images:    layouttest.Write(t, dir, map[string]layouttest.Layer{"one": {"program": "x"}}, images...),
 		templates: "../../configs/manifests",
+		served:    filepath.Join(dir, "run", "etcd-served"),
 		started:   filepath.Join(dir, "run", "node-started"),
 		password:  filepath.Join(dir, "etc", "node", "password"),
 		admission: filepath.Join(dir, "etc", "rke2-pss.yaml"),
