@@ -79,6 +79,7 @@ func TestScenario6Restore(t *testing.T) {
 	c.start(first, c.anew(c.all["server-2"], backs(joins(1))), c.anew(c.all["server-3"], backs(joins(1))))
 	client = c.client(first)
 	c.whole(client)
+	c.workloadStarted(client, began, c.servers()...)
 	t.Logf("restored, and all servers are back on empty disks, %.1f s after power-on", time.Since(began).Seconds())
 	for name, want := range map[string]bool{"kept": true, "after": false} {
 		if got := noted(t, client, name); got != want {
@@ -115,11 +116,36 @@ func TestScenario6Restore(t *testing.T) {
 	}
 	client = c.client(first)
 	c.whole(client)
+	c.workloadStarted(client, began, c.servers()...)
 	t.Logf("reset on one server, and the others have followed with their old disks, %.1f s after power-on", time.Since(began).Seconds())
 	if !noted(t, client, "kept") || !noted(t, client, "second life") {
 		t.Error("the reset of a server's own data has lost objects")
 	}
 	c.answersFromEach(client, c.ensureWeb(client))
+}
+
+// workloadStarted waits until the workload's pods on machines run in containers younger than since: what the API says of
+// them after a restore is as old as the snapshot.
+func (c *cluster) workloadStarted(client *kube.Client, since time.Time, on ...*member) {
+	c.t.Helper()
+	ctx := within(c.t, readyLimit)
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		pods := c.pods(client)
+		missing := slices.IndexFunc(on, func(m *member) bool {
+			statuses := pods[m.name].Status.ContainerStatuses
+			return len(statuses) == 0 || !statuses[0].Ready || statuses[0].State.Running == nil || statuses[0].State.Running.StartedAt.Time.Before(since.Truncate(time.Second))
+		})
+		if missing < 0 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			c.t.Fatalf("the workload on %s has not started: %+v", on[missing].name, pods[on[missing].name].Status)
+		}
+	}
 }
 
 // reseed gives a machine that is off other settings.
