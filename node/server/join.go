@@ -39,7 +39,7 @@ func (s *Server) joinCluster(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("join the cluster: %w", err)
 	}
-	document, err := client.Config(ctx)
+	document, err := persistently(ctx, s, client.Config)
 	if err != nil {
 		return fmt.Errorf("join the cluster: read its settings: %w", err)
 	}
@@ -49,7 +49,7 @@ func (s *Server) joinCluster(ctx context.Context) error {
 	if err := s.checkVersion(document); err != nil {
 		return fmt.Errorf("join the cluster at %s: %w", s.settings.Server, err)
 	}
-	plain, err := client.ServerBootstrap(ctx)
+	plain, err := persistently(ctx, s, client.ServerBootstrap)
 	if err != nil {
 		return fmt.Errorf("join the cluster: read its bootstrap data: %w", err)
 	}
@@ -141,11 +141,16 @@ func (s *Server) etcdMembers(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	members, err := client.DBInfo(ctx)
+	exists, err := s.clusterExists()
 	if err != nil {
 		return nil, err
 	}
-	return voting(members), nil
+	if exists { // its member may be what the others wait for
+		members, err := client.DBInfo(ctx)
+		return voting(members), err
+	}
+	members, err := persistently(ctx, s, client.DBInfo)
+	return voting(members), err
 }
 
 // voting are the client URLs of the members that vote.

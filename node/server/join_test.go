@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -272,6 +273,32 @@ func TestEtcdMembersOfTheJoinServer(t *testing.T) {
 	got, err := joiner(t, url, nil).etcdMembers(t.Context())
 	if err != nil || len(got) != 1 || got[0] != "https://10.0.0.1:2379" {
 		t.Errorf("got %v, %v, want the one that votes", got, err)
+	}
+}
+
+// A join server whose etcd elects a leader answers with errors for a while, which is no reason to end the start. A server
+// that has data does not wait: it may be the one that is missing there.
+func TestJoinServerWithoutALeader(t *testing.T) {
+	first := newServer(t, func(c *config.Config) { c.Token = clusterToken })
+	prepare(t, first)
+	var asked atomic.Int32
+	url := serveHandlers(t, first, func(h *supervisorapi.Handlers) {
+		h.Members = func(context.Context) (any, error) {
+			if asked.Add(1)%2 == 1 {
+				return nil, errors.New("no leader")
+			}
+			return []map[string]any{{"ID": 1, "name": "cp-1-a", "clientURLs": []string{"https://10.0.0.1:2379"}}}, nil
+		}
+	})
+	second := joiner(t, url, nil)
+	if got, err := second.etcdMembers(t.Context()); err != nil || len(got) != 1 {
+		t.Errorf("without data: got %v, %v", got, err)
+	}
+	if err := os.MkdirAll(second.server("db", "etcd", "member", "wal"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := second.etcdMembers(t.Context()); err == nil || len(got) != 0 || asked.Load() != 3 {
+		t.Errorf("with data: got %v, %v after %d questions, want one", got, err, asked.Load())
 	}
 }
 

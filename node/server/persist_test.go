@@ -11,6 +11,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"keelson/node/supervisorclient"
 )
 
 func TestPersist(t *testing.T) {
@@ -25,6 +27,10 @@ func TestPersist(t *testing.T) {
 		{"too many", apierrors.NewTooManyRequests("later", 1), true},
 		{"somebody was faster", apierrors.NewConflict(secrets, "x", errors.New("changed")), true},
 		{"refused connection", &url.Error{Op: "Get", URL: "https://127.0.0.1:6443", Err: syscall.ECONNREFUSED}, true},
+		{"a supervisor without a leader", &supervisorclient.Error{Code: 500}, true},
+		{"a busy supervisor", &supervisorclient.Error{Kind: supervisorclient.ErrBusy, Code: 429}, true},
+		{"a supervisor that does not answer", &supervisorclient.Error{Kind: supervisorclient.ErrUnreachable}, true},
+		{"a supervisor that does not know us", &supervisorclient.Error{Kind: supervisorclient.ErrUnauthorized, Code: 401}, false},
 		{"not allowed", apierrors.NewForbidden(secrets, "x", errors.New("no")), false},
 		{"not there", apierrors.NewNotFound(secrets, "x"), false},
 		{"anything else", errors.New("broken file"), false},
