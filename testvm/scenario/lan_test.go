@@ -29,11 +29,11 @@ func lanAddress(n int) string { return fmt.Sprintf("10.77.0.%d", n) }
 // newMachines makes machines that are off. The first begins a cluster; the others join it in the roles given.
 func newMachines(t *testing.T, roles ...string) *machines {
 	t.Helper()
-	return newMachinesWith(t, nil, roles...)
+	return newMachinesWith(t, 0, nil, roles...)
 }
 
-// newMachinesWith gives all of them more settings.
-func newMachinesWith(t *testing.T, more map[string]any, roles ...string) *machines {
+// newMachinesWith gives all of them that many processors (0: as others have) and more settings.
+func newMachinesWith(t *testing.T, cpus int, more map[string]any, roles ...string) *machines {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "lan")
 	if err != nil {
@@ -67,7 +67,7 @@ func newMachinesWith(t *testing.T, more map[string]any, roles ...string) *machin
 			"  lan:\n    match: {macaddress: %q}\n    addresses: [%s/24]\n", mac, lanAddress(n))
 		t.Run(fmt.Sprintf("make machine %d", n), func(t *testing.T) {
 			ms.all = append(ms.all, makeMachine(t, qemu.Direct, func(c *machine.Config) {
-				c.LAN, c.MAC, c.Seed = port, mac, cidata.Volume{UserData: doc, NetworkConfig: []byte(network)}
+				c.CPUs, c.LAN, c.MAC, c.Seed = cpus, port, mac, cidata.Volume{UserData: doc, NetworkConfig: []byte(network)}
 			}))
 		})
 	}
