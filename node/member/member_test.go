@@ -43,6 +43,21 @@ func TestCluster(t *testing.T) {
 	step(t, "duplicates are refused", func(t *testing.T) { duplicates(ctx, t, l, a, b) })
 	step(t, "a learner that never starts", func(t *testing.T) { stalled(ctx, t, l, all) })
 	step(t, "a removed one comes back", func(t *testing.T) { removed(ctx, t, l, all) })
+	step(t, "one is spared while the others are up", func(t *testing.T) {
+		for _, m := range all {
+			if err := Spare(ctx, m.config()); err != nil {
+				t.Errorf("%s: %v", m.name, err)
+			}
+		}
+		c.kill()
+		if err := Spare(ctx, a.config()); err == nil || !strings.Contains(err.Error(), "1 of the 2 other members") {
+			t.Errorf("with one down: got %v", err)
+		}
+		if err := Spare(ctx, c.config()); err == nil {
+			t.Error("a member that does not answer was said to be spared")
+		}
+		together(ctx, t, c)
+	})
 	step(t, "the leader is killed", func(t *testing.T) { history(ctx, t, l, all) })
 	step(t, "another address is refused", func(t *testing.T) { moved(ctx, t, b) })
 	step(t, "the leader is cut off", func(t *testing.T) { partition(ctx, t, l, all) })

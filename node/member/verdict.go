@@ -17,6 +17,7 @@ import (
 type answer struct {
 	endpoint string
 	cluster  uint64
+	self     uint64 // the member that answers
 	members  []*etcdserverpb.Member
 	err      error
 }
@@ -133,7 +134,7 @@ func (c Config) askOne(ctx context.Context, endpoint string) answer {
 	if err != nil {
 		return fail(err)
 	}
-	a.cluster, a.members = list.Header.ClusterId, list.Members
+	a.cluster, a.self, a.members = list.Header.ClusterId, list.Header.MemberId, list.Members
 	return a
 }
 

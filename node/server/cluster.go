@@ -88,15 +88,15 @@ func (s *Server) bootstrap(ctx context.Context, password token.Secret) ([]byte, 
 
 // awaitAPIServer returns when kube-apiserver serves, and opens the gate to it.
 func (s *Server) awaitAPIServer(ctx context.Context) error {
-	config, err := s.restConfig()
+	probe, err := s.readinessConfig()
 	if err != nil {
 		return err
 	}
-	tls, err := rest.TLSConfigFor(config)
-	if err != nil {
-		return fmt.Errorf("load supervisor certificate: %w", err)
+	if err := readiness.Wait(ctx, probe); err != nil {
+		return err
 	}
-	if err := readiness.Wait(ctx, readiness.Config{URL: "https://" + apiAddress, TLS: tls}); err != nil {
+	config, err := s.restConfig()
+	if err != nil {
 		return err
 	}
 	if s.client, err = kubernetes.NewForConfig(config); err != nil {
@@ -105,6 +105,19 @@ func (s *Server) awaitAPIServer(ctx context.Context) error {
 	close(s.ready)
 	s.milestone("apiserver ready")
 	return nil
+}
+
+// readinessConfig is how this server's own kube-apiserver is asked whether it serves.
+func (s *Server) readinessConfig() (readiness.Config, error) {
+	config, err := s.restConfig()
+	if err != nil {
+		return readiness.Config{}, err
+	}
+	tls, err := rest.TLSConfigFor(config)
+	if err != nil {
+		return readiness.Config{}, fmt.Errorf("load supervisor certificate: %w", err)
+	}
+	return readiness.Config{URL: "https://" + apiAddress, TLS: tls}, nil
 }
 
 // restConfig is the supervisor's own way into the cluster.
@@ -217,15 +230,11 @@ func (s *Server) isReady() bool {
 // leastRenewal is the least time between two looks at the certificates.
 const leastRenewal = time.Minute
 
-// startRenewal re-issues certificates when the first of them becomes due. The static pods' hash covers them, so each
-// pod whose files changed is written anew.
+// startRenewal re-issues certificates when the first of them becomes due.
 func (s *Server) startRenewal(context.Context) error {
 	s.background("renewal", func(ctx context.Context) error {
 		for {
-			due, err := s.renew(ctx)
-			if err != nil {
-				return err
-			}
+			due := s.renewSurely(ctx)
 			// An authority in its last half hour makes certificates that are due at once.
 			timer := time.NewTimer(max(time.Until(due), leastRenewal))
 			select {

@@ -79,11 +79,27 @@ func (s *Server) takeRecord(ctx context.Context) error {
 		return err
 	}
 	s.log.Info("the cluster's record has changed", "written", len(written))
-	_, err = s.renew(ctx)
-	return err
+	s.renewSurely(ctx)
+	return nil
 }
 
-// renew brings certificates up to date, and has what uses them start anew, one after the other. It tells when the first
+// renewSurely renews until that has been done, and tells when the next certificate becomes due.
+func (s *Server) renewSurely(ctx context.Context) time.Time {
+	for {
+		due, err := s.renew(ctx)
+		if err == nil || ctx.Err() != nil {
+			return due
+		}
+		s.log.Error("certificates are not renewed everywhere; this is tried again", "error", err)
+		select {
+		case <-ctx.Done():
+			return due
+		case <-time.After(leastRenewal):
+		}
+	}
+}
+
+// renew brings certificates up to date, and has the pods that use them start anew (replacePods). It tells when the first
 // certificate becomes due.
 func (s *Server) renew(ctx context.Context) (time.Time, error) {
 	s.renewing.Lock()
@@ -94,17 +110,16 @@ func (s *Server) renew(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return r.Renew, err
 	}
-	if len(r.Written) == 0 {
-		return r.Renew, nil
+	if len(r.Written) > 0 {
+		s.log.Info("certificates renewed", "written", len(r.Written))
+		if err := s.writeTokenFiles(); err != nil {
+			return r.Renew, err
+		}
+		if err := s.install(); err != nil {
+			return r.Renew, err
+		}
 	}
-	s.log.Info("certificates renewed", "written", len(r.Written))
-	if err := s.writeTokenFiles(); err != nil {
-		return r.Renew, err
-	}
-	if err := s.install(); err != nil {
-		return r.Renew, err
-	}
-	return r.Renew, errors.Join(s.writeEtcd(ctx), s.writeAPIServer(ctx), s.writeControllers(ctx), s.writeCloudController(ctx))
+	return r.Renew, s.replacePods(ctx)
 }
 
 // writeTokenFiles writes the tokens that people copy: they name the present authority.
