@@ -3,14 +3,11 @@ package agent
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"slices"
-	"time"
 
 	"keelson/node/endpoints"
 	"keelson/node/loadbalancer"
@@ -35,7 +32,7 @@ func (a *Agent) startBalancers(context.Context) (err error) {
 	} {
 		balancer, err := loadbalancer.New(loadbalancer.Config{
 			Name: b.name, Listen: b.listen, Default: b.server, StateFile: a.agent("etc", b.name+".json"),
-			Probe: a.probe(b.path), Log: a.log,
+			Probe: loadbalancer.Serving(a.agent("server-ca.crt"), b.path), Log: a.log,
 		})
 		if err != nil {
 			return err
@@ -44,38 +41,6 @@ func (a *Agent) startBalancers(context.Context) (err error) {
 		a.background(b.name, balancer.Run)
 	}
 	return nil
-}
-
-// probe asks a server whether it works. An answer that it serves, but not us, is one, too: RKE2's kube-apiservers answer
-// no strangers. A kube-apiserver that lost its etcd answers 500.
-func (a *Agent) probe(path string) func(context.Context, string) error {
-	client := &http.Client{Transport: &http.Transport{
-		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			ca, err := os.ReadFile(a.agent("server-ca.crt"))
-			if err != nil {
-				return nil, loadbalancer.ErrUnknown // it has not joined yet
-			}
-			c := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
-			c.RootCAs.AppendCertsFromPEM(ca)
-			return (&tls.Dialer{Config: c}).DialContext(ctx, network, address)
-		},
-		IdleConnTimeout: 30 * time.Second,
-	}}
-	return func(ctx context.Context, server string) error {
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+server+path, nil)
-		if err != nil {
-			return err
-		}
-		answer, err := client.Do(r)
-		if err != nil {
-			return err
-		}
-		_ = answer.Body.Close()
-		if answer.StatusCode >= http.StatusInternalServerError {
-			return fmt.Errorf("%s answers %s", server, answer.Status)
-		}
-		return nil
-	}
 }
 
 // followServers keeps load balancers and tunnels in line with the cluster's list of servers: asked for once, then

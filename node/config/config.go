@@ -124,6 +124,9 @@ type Config struct {
 
 	// Components.
 	Disable                      []string          // disable: add-ons by name, such as rke2-coredns
+	DisableEtcd                  bool              // disable-etcd: this server's part is the control plane
+	DisableAPIServer             bool              // disable-apiserver: this server's part is etcd
+	DisableControllerManager     bool              // disable-controller-manager
 	DisableScheduler             bool              // disable-scheduler
 	DisableCloudController       bool              // disable-cloud-controller
 	DisableKubeProxy             bool              // disable-kube-proxy

@@ -63,6 +63,9 @@ func honoured() []Key {
 		{Name: "protect-kernel-defaults", Doc: "kubelet stops where kernel settings differ from its own", bind: func(c *Config) any { return &c.ProtectKernelDefaults }},
 
 		{Name: "disable", Doc: "packaged add-ons to leave out, such as rke2-coredns", split: true, check: addon, bind: func(c *Config) any { return &c.Disable }},
+		{Name: "disable-etcd", Doc: "no etcd: the server uses that of the others", bind: func(c *Config) any { return &c.DisableEtcd }},
+		{Name: "disable-apiserver", Doc: "no kube-apiserver: the server has etcd alone", bind: func(c *Config) any { return &c.DisableAPIServer }},
+		{Name: "disable-controller-manager", Doc: "no kube-controller-manager", bind: func(c *Config) any { return &c.DisableControllerManager }},
 		{Name: "disable-scheduler", Doc: "no kube-scheduler", bind: func(c *Config) any { return &c.DisableScheduler }},
 		{Name: "disable-cloud-controller", Doc: "no cloud-controller-manager", bind: func(c *Config) any { return &c.DisableCloudController }},
 		{Name: "disable-kube-proxy", Doc: "no kube-proxy", bind: func(c *Config) any { return &c.DisableKubeProxy }},

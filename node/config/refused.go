@@ -4,7 +4,6 @@ package config
 func refused() []Key {
 	const (
 		datastore = "only the etcd on this node is supported as datastore"
-		roles     = "a server of this version runs every control plane component"
 		images    = "system images are part of the verified root and cannot be replaced one by one"
 		runtime   = "containerd and kubelet are part of the verified root"
 		plugins   = "the machine runs no programs from outside the verified root"
@@ -20,9 +19,6 @@ func refused() []Key {
 		{Name: "ingress-controller", Reason: charts, Neutral: []string{"", "none"}},
 		{Name: "write-kubeconfig-group", Reason: "the machine has no groups of people", Neutral: []string{""}},
 		{Name: "helm-job-image", Reason: charts, Neutral: []string{""}},
-		{Name: "disable-etcd", Reason: roles, Neutral: []string{"false"}},
-		{Name: "disable-apiserver", Reason: roles, Neutral: []string{"false"}},
-		{Name: "disable-controller-manager", Reason: roles, Neutral: []string{"false"}},
 		{Name: "disable-agent", Reason: "a server of this version always runs a kubelet", Neutral: []string{"false"}},
 		{Name: "secrets-encryption", Reason: "secrets are always encrypted at rest", Neutral: []string{"true"}},
 		{Name: "cloud-provider-name", Reason: cloud, Neutral: []string{""}},

@@ -14,7 +14,6 @@ func TestRefusedKeysNameTheirReason(t *testing.T) {
 		datastore = "only the etcd on this node is supported as datastore"
 		runtime   = "containerd and kubelet are part of the verified root"
 		logging   = "logs have fixed places and bounded size; debug is the one setting"
-		component = "a server of this version runs every control plane component"
 		balancer  = "the service load balancer comes in a later version"
 		plugins   = "the machine runs no programs from outside the verified root"
 		cloud     = "cloud provider integrations come in a later version"
@@ -27,9 +26,6 @@ func TestRefusedKeysNameTheirReason(t *testing.T) {
 		{"ingress-controller", "[traefik]", "Helm charts come in a later version", "remove it or set it to none"},
 		{"write-kubeconfig-group", "wheel", "the machine has no groups of people", "remove it"},
 		{"helm-job-image", "a/b:1", "Helm charts come in a later version", "remove it"},
-		{"disable-etcd", "true", component, "remove it or set it to false"},
-		{"disable-apiserver", "true", component, "remove it or set it to false"},
-		{"disable-controller-manager", "true", component, "remove it or set it to false"},
 		{"disable-agent", "true", "a server of this version always runs a kubelet", "remove it or set it to false"},
 		{"secrets-encryption", "false", "secrets are always encrypted at rest", "remove it or set it to true"},
 		{"cloud-provider-name", "aws", cloud, "remove it"},

@@ -98,6 +98,11 @@ func TestValidate(t *testing.T) {
 		{"small pods", "cluster-cidr: 10.42.0.0/25", "smaller than the /24"},
 		{"reset beside a server to join", "token: a\nserver: https://h:9345\ncluster-reset: true", "line 3: cluster-reset: is set beside server"},
 		{"snapshot without a reset", "cluster-reset-restore-path: /snap", "line 1: cluster-reset-restore-path: is set and cluster-reset is not"},
+		{"neither etcd nor kube-apiserver", "server: https://h:9345\ntoken: a\ndisable-etcd: true\ndisable-apiserver: true\ndisable-controller-manager: true\ndisable-scheduler: true", "line 4: disable-apiserver: is set beside disable-etcd, which leaves nothing"},
+		{"no etcd and nobody to join", "debug: true\ndisable-etcd: true", "line 2: disable-etcd: is set and server is not; a server without etcd uses that of a cluster: add server and token"},
+		{"controllers without kube-apiserver", "disable-apiserver: true", "line 1: disable-apiserver: is set, and a server without kube-apiserver has etcd alone; add disable-controller-manager: true and disable-scheduler: true"},
+		{"a scheduler without kube-apiserver", "disable-apiserver: true\ndisable-controller-manager: true", "alone; add disable-scheduler: true"},
+		{"a reset without etcd", "server: https://h:9345\ntoken: a\ndisable-etcd: true\ncluster-reset: true", "line 4: cluster-reset: is set beside server"},
 		{"equal tokens", "token: a\nagent-token: a", "line 2: agent-token: is the same as token"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

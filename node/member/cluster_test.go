@@ -53,7 +53,7 @@ func newLAN(t *testing.T) *lan {
 	t.Helper()
 	dir := t.TempDir()
 	var all []netip.Addr
-	for i := 1; i <= 14; i++ {
+	for i := 1; i <= 17; i++ {
 		all = append(all, netip.MustParseAddr(address(i)), netip.MustParseAddr(address(100+i)))
 	}
 	if _, err := pki.EnsureCertificates(pki.Params{

@@ -101,7 +101,8 @@ func place(members []*etcdserverpb.Member, node, name, peerURL string) (joined b
 func passes(err error) bool {
 	for _, e := range []error{
 		errLearnerFirst, rpctypes.ErrTooManyLearners, rpctypes.ErrUnhealthy, rpctypes.ErrMemberNotEnoughStarted,
-		rpctypes.ErrPeerURLExist, // of an attempt whose answer was lost: the next list has it
+		rpctypes.ErrMemberNotFound, // of a number that was removed: etcd makes it of address and second
+		rpctypes.ErrPeerURLExist,   // of an attempt whose answer was lost: the next list has it
 		context.DeadlineExceeded,
 	} {
 		if errors.Is(err, e) {

@@ -112,3 +112,14 @@ func clientURLs(members []*etcdserverpb.Member, self uint64) []string {
 	}
 	return urls
 }
+
+// Voters lists the client URLs of the members that vote, with a quorum behind it.
+func Voters(ctx context.Context, client *clientv3.Client) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	list, err := client.MemberList(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list etcd members: %w", err)
+	}
+	return clientURLs(list.Members, 0), nil
+}

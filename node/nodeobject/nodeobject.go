@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,6 +36,7 @@ const (
 type Marks struct {
 	Labels      map[string]string
 	Annotations map[string]string
+	Without     []string // labels and annotations that are to go: of a role that the machine has no more
 }
 
 // Ensure waits until the Node exists and then puts marks on it; it writes nothing when they are there already.
@@ -43,12 +45,11 @@ func Ensure(ctx context.Context, client kubernetes.Interface, name string, marks
 	if err != nil {
 		return fmt.Errorf("await node %s: %w", name, err)
 	}
-	if contains(node.Labels, marks.Labels) && contains(node.Annotations, marks.Annotations) {
+	labels, annotations := wanted(marks.Labels, node.Labels, marks.Without), wanted(marks.Annotations, node.Annotations, marks.Without)
+	if contains(node.Labels, marks.Labels) && contains(node.Annotations, marks.Annotations) && len(labels) == len(marks.Labels) && len(annotations) == len(marks.Annotations) {
 		return nil
 	}
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"labels": marks.Labels, "annotations": marks.Annotations,
-	}})
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": labels, "annotations": annotations}})
 	if err != nil {
 		return fmt.Errorf("render marks of node %s: %w", name, err)
 	}
@@ -103,6 +104,20 @@ func until(ctx context.Context, client kubernetes.Interface, name string, done f
 	return found, nil
 }
 
+// wanted is what a merge patch says: values to set, and null for what is there and must go.
+func wanted(set, have map[string]string, without []string) map[string]*string {
+	patch := map[string]*string{}
+	for key, value := range set {
+		patch[key] = &value
+	}
+	for _, key := range without {
+		if _, ok := have[key]; ok {
+			patch[key] = nil
+		}
+	}
+	return patch
+}
+
 func contains(have, want map[string]string) bool {
 	for key, value := range want {
 		if got, ok := have[key]; !ok || got != value {
@@ -110,4 +125,20 @@ func contains(have, want map[string]string) bool {
 		}
 	}
 	return true
+}
+
+// DropCondition takes a condition off the Node that nobody looks after any more.
+func DropCondition(ctx context.Context, client kubernetes.Interface, name string, kind corev1.NodeConditionType) error {
+	node, err := client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("look at node %s: %w", name, err)
+	}
+	if !slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == kind }) {
+		return nil
+	}
+	patch := fmt.Sprintf(`{"status":{"conditions":[{"type":%q,"$patch":"delete"}]}}`, kind)
+	if _, err := client.CoreV1().Nodes().Patch(ctx, name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{}, "status"); err != nil {
+		return fmt.Errorf("take condition %s off node %s: %w", kind, name, err)
+	}
+	return nil
 }

@@ -51,6 +51,36 @@ func TestEnsureMarksANodeThatAppearsLater(t *testing.T) {
 	}
 }
 
+// A role that a machine has no more leaves its Node.
+func TestEnsureTakesMarksAway(t *testing.T) {
+	ctx := within(t, 30*time.Second)
+	have := node("a", map[string]string{LabelEtcd: "true", "kept": "yes"}, corev1.ConditionTrue)
+	have.Annotations = map[string]string{AnnotationEtcdName: "a-1", "kept": "yes"}
+	client := fake.NewClientset(have)
+	marks := Marks{Labels: map[string]string{LabelControlPlane: "true"}, Without: []string{LabelEtcd, AnnotationEtcdName, AnnotationEtcdAddrs}}
+	for range 2 {
+		if err := Ensure(ctx, client, "a", marks); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := client.CoreV1().Nodes().Get(ctx, "a", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Labels) != 2 || got.Labels[LabelControlPlane] != "true" || got.Labels["kept"] != "yes" || len(got.Annotations) != 1 || got.Annotations["kept"] != "yes" {
+		t.Errorf("got labels %v, annotations %v", got.Labels, got.Annotations)
+	}
+	patches := 0
+	for _, action := range client.Actions() {
+		if action.GetVerb() == "patch" {
+			patches++
+		}
+	}
+	if patches != 1 {
+		t.Errorf("got %d patches, want one", patches)
+	}
+}
+
 func TestEnsureWritesNothingWhenMarked(t *testing.T) {
 	ctx := within(t, 30*time.Second)
 	client := fake.NewClientset(node("a", map[string]string{LabelEtcd: "true"}, corev1.ConditionTrue))

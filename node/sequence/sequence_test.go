@@ -35,6 +35,31 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// A step that is skipped does nothing, and what comes after it still comes after all that it names.
+func TestSkippedStepsKeepTheOrder(t *testing.T) {
+	began, ended := make(chan struct{}), false
+	var reported []string
+	err := Run(context.Background(), []Step{
+		{Name: "a", Run: func(context.Context) error { <-began; ended = true; return nil }},
+		{Name: "b", After: []string{"a"}, Skip: true, Run: func(context.Context) error { return errors.New("it ran") }},
+		{Name: "c", Skip: true, Run: nothing},
+		{Name: "d", After: []string{"c"}, Run: func(context.Context) error { close(began); return nil }},
+		{Name: "e", After: []string{"b", "d"}, Run: func(context.Context) error {
+			if !ended {
+				return errors.New("e began before a had ended")
+			}
+			return nil
+		}},
+	}, func(name string, _ time.Duration, _ error) {
+		if name == "b" || name == "c" {
+			reported = append(reported, name)
+		}
+	})
+	if err != nil || len(reported) > 0 {
+		t.Errorf("got %v, and %v told of, want neither", err, reported)
+	}
+}
+
 func TestRunKeepsTheOrder(t *testing.T) {
 	var mu sync.Mutex
 	var order []string

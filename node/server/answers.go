@@ -19,11 +19,15 @@ type document struct {
 	SupervisorPort   int
 	APIServerPort    int
 	DisableKubeProxy bool
-	DisableETCD      bool
-	DisableAPIServer bool
 	ServerNodeName   string
 	// KubernetesVersion is ours alone: servers that join hold their own against it.
 	KubernetesVersion string `json:",omitempty"`
+
+	// What this server leaves out. Servers need not agree on it.
+	DisableETCD              bool
+	DisableAPIServer         bool
+	DisableControllerManager bool
+	DisableScheduler         bool
 }
 
 func (s *Server) clusterConfig(context.Context) ([]byte, error) {
@@ -35,6 +39,8 @@ func (s *Server) clusterConfig(context.Context) ([]byte, error) {
 		Critical: agreement.Of(s.settings), AdvertisePort: 6443, HTTPSPort: 6443, SupervisorPort: 9345, APIServerPort: 6443,
 		DisableKubeProxy: s.settings.DisableKubeProxy, ServerNodeName: s.settings.NodeName,
 		KubernetesVersion: kubernetes,
+		DisableETCD:       s.settings.DisableEtcd, DisableAPIServer: s.settings.DisableAPIServer,
+		DisableControllerManager: s.settings.DisableControllerManager, DisableScheduler: s.settings.DisableScheduler,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("render the cluster's settings: %w", err)

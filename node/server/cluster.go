@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -57,12 +58,16 @@ func (s *Server) awaitEtcd(ctx context.Context) error {
 	if err := s.noteService(); err != nil {
 		return err
 	}
-	s.etcd, s.store = client, etcdstore.New(client)
-	s.milestone("etcd ready")
+	s.useEtcd(client)
 	if !s.learner { // whose kube-apiserver has no pod yet
 		close(s.patient)
 	}
 	return nil
+}
+
+func (s *Server) useEtcd(client *clientv3.Client) {
+	s.etcd, s.store = client, etcdstore.New(client)
+	s.milestone("etcd ready")
 }
 
 // saveBootstrap puts what a joining server needs into etcd, or brings this server's files in line with what is there.
@@ -137,14 +142,13 @@ const annotationFirstUse = "keelson.io/trusted-on-first-use"
 // markNode puts RKE2's labels and annotations on the Node, and those of the settings that the kubelet may not set.
 func (s *Server) markNode(ctx context.Context) error {
 	marks := nodeobject.Marks{
-		Labels: map[string]string{nodeobject.LabelControlPlane: "true", nodeobject.LabelEtcd: "true"},
+		Labels: map[string]string{},
 		Annotations: map[string]string{
-			nodeobject.AnnotationHostname:  s.settings.NodeName,
-			nodeobject.AnnotationInternal:  strings.Join(texts(s.settings.NodeIP), ","),
-			nodeobject.AnnotationEtcdName:  s.member.Name,
-			nodeobject.AnnotationEtcdAddrs: s.member.Address,
+			nodeobject.AnnotationHostname: s.settings.NodeName,
+			nodeobject.AnnotationInternal: strings.Join(texts(s.settings.NodeIP), ","),
 		},
 	}
+	s.markRoles(&marks)
 	if external := texts(s.settings.NodeExternalIP); len(external) > 0 {
 		marks.Annotations[nodeobject.AnnotationExternal] = strings.Join(external, ",")
 	}
@@ -154,7 +158,12 @@ func (s *Server) markNode(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	maps.Copy(marks.Labels, s.others)
-	return s.persist(ctx, func(ctx context.Context) error { return nodeobject.Ensure(ctx, s.client, s.settings.NodeName, marks) })
+	return s.persist(ctx, func(ctx context.Context) error {
+		if err := nodeobject.Ensure(ctx, s.client, s.settings.NodeName, marks); err != nil || !s.settings.DisableEtcd {
+			return err
+		}
+		return nodeobject.DropCondition(ctx, s.client, s.settings.NodeName, member.ConditionVoter)
+	})
 }
 
 func (s *Server) awaitNode(ctx context.Context) error {
@@ -166,8 +175,9 @@ func (s *Server) awaitNode(ctx context.Context) error {
 }
 
 func (s *Server) awaitSystemPods(ctx context.Context) error {
-	wanted := []string{"etcd-", "kube-apiserver-", "kube-controller-manager-"}
+	wanted := []string{"etcd-", "kube-apiserver-"}
 	for name, absent := range map[string]bool{
+		"kube-controller-manager-":  s.settings.DisableControllerManager,
 		"kube-scheduler-":           s.settings.DisableScheduler,
 		"kube-proxy-":               s.settings.DisableKubeProxy,
 		"cloud-controller-manager-": s.settings.DisableCloudController,
@@ -209,13 +219,13 @@ func (s *Server) watchEndpoints(context.Context) error {
 func (s *Server) apiServers(context.Context) ([]string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.apis) > 0 {
+	if len(s.apis) > 0 || s.settings.DisableAPIServer {
 		return s.apis, nil
 	}
 	if !s.isReady() {
 		return nil, errors.New("kube-apiserver does not serve yet")
 	}
-	return []string{net.JoinHostPort(s.settings.AdvertiseAddress.String(), "6443")}, nil
+	return []string{net.JoinHostPort(s.settings.AdvertiseAddress.String(), apiPort)}, nil
 }
 
 func (s *Server) isReady() bool {

@@ -87,7 +87,16 @@ func (s *Server) ensureSecrets(context.Context) error {
 }
 
 // clusterExists tells whether this server's etcd has data: whatever its secrets are by then must stay.
-func (s *Server) clusterExists() (bool, error) { return etcd.HasData(s.settings.DataDir) }
+func (s *Server) clusterExists() (bool, error) {
+	if !s.settings.DisableEtcd {
+		return etcd.HasData(s.settings.DataDir)
+	}
+	_, err := os.Stat(s.etcdList()) // a server without etcd has joined when it knows whose it uses
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
 
 func (s *Server) ensureCertificates(context.Context) error {
 	exists, err := s.clusterExists()
@@ -107,6 +116,9 @@ func (s *Server) ensureCertificates(context.Context) error {
 		KubeconfigMode: s.settings.WriteKubeconfigMode,
 		ClusterExists:  exists,
 		Now:            time.Now(),
+	}
+	if s.settings.DisableAPIServer {
+		s.pki.LocalAPIServer = "" // the load balancer has kube-apiserver's own port
 	}
 	r, err := pki.Ensure(s.pki)
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"keelson/node/agreement"
-	"keelson/node/bootstrapdata"
 	"keelson/node/member"
 	"keelson/node/supervisorclient"
 	"keelson/node/token"
@@ -32,6 +31,9 @@ func (s *Server) joinCluster(ctx context.Context) error {
 		return err
 	}
 	exists, err := s.clusterExists()
+	if exists && s.settings.DisableEtcd {
+		return s.rejoinCluster(ctx)
+	}
 	if err != nil || exists {
 		return err
 	}
@@ -49,20 +51,10 @@ func (s *Server) joinCluster(ctx context.Context) error {
 	if err := s.checkVersion(document); err != nil {
 		return fmt.Errorf("join the cluster at %s: %w", s.settings.Server, err)
 	}
-	plain, err := persistently(ctx, s, client.ServerBootstrap)
-	if err != nil {
-		return fmt.Errorf("join the cluster: read its bootstrap data: %w", err)
-	}
-	record, err := bootstrapdata.Decode(plain)
-	if err != nil {
-		return fmt.Errorf("join the cluster: %w", err)
-	}
-	written, err := s.joinSecrets(record, len(members) > 0)
-	if err != nil {
+	if err := s.takeCluster(ctx, client, len(members) > 0); err != nil {
 		return fmt.Errorf("join the cluster: %w", err)
 	}
 	s.milestone("cluster found")
-	s.log.Info("joining", "server", client.Server(), "generation", record.Generation(), "written", len(written))
 	return nil
 }
 

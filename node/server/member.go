@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"k8s.io/client-go/kubernetes"
+
 	"keelson/node/etcd"
 	"keelson/node/file"
 	"keelson/node/member"
@@ -119,9 +121,11 @@ func (s *Server) watchMember(context.Context) error {
 
 // followNodes keeps etcd's membership in order while this member leads: learners are promoted, members whose Node was
 // deleted are removed.
-func (s *Server) followNodes(context.Context) error {
+func (s *Server) followNodes(context.Context) error { return s.runController(s.client) }
+
+func (s *Server) runController(nodes kubernetes.Interface) error {
 	controller, err := member.NewController(member.ControllerConfig{
-		Node: s.settings.NodeName, Client: s.etcd, Nodes: s.client, Log: s.log,
+		Node: s.settings.NodeName, Client: s.etcd, Nodes: nodes, Log: s.log,
 	})
 	if err != nil {
 		return err

@@ -125,6 +125,9 @@ func (s *Server) proxyEnvironment() []string {
 }
 
 func (s *Server) writeEtcd(context.Context) error {
+	if s.settings.DisableEtcd {
+		return nil
+	}
 	config, err := etcd.Render(s.member)
 	if err != nil {
 		return err
@@ -153,6 +156,9 @@ func (s *Server) writeJoinedAPIServer(ctx context.Context) error {
 
 // writeAPIServer writes kube-apiserver's own files and then its pod.
 func (s *Server) writeAPIServer(context.Context) error {
+	if s.settings.DisableAPIServer {
+		return nil
+	}
 	if err := os.MkdirAll(filepath.Dir(s.places.admission), 0o755); err != nil {
 		return fmt.Errorf("make folder of admission configuration: %w", err)
 	}
@@ -176,7 +182,7 @@ func (s *Server) writeControllers(context.Context) error {
 		disabled bool
 	}{
 		{staticpod.KubeProxy, s.settings.DisableKubeProxy},
-		{staticpod.ControllerManager, false},
+		{staticpod.ControllerManager, s.settings.DisableControllerManager},
 		{staticpod.Scheduler, s.settings.DisableScheduler},
 	} {
 		if err := s.setPod(c.name, c.disabled); err != nil {
@@ -188,7 +194,7 @@ func (s *Server) writeControllers(context.Context) error {
 
 // writeCloudController comes after the add-ons, among which are the rights it runs with.
 func (s *Server) writeCloudController(context.Context) error {
-	return s.setPod(staticpod.CloudController, s.settings.DisableCloudController)
+	return s.setPod(staticpod.CloudController, s.settings.DisableCloudController || s.settings.DisableAPIServer)
 }
 
 func (s *Server) setPod(component string, disabled bool) error {

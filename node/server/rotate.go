@@ -66,6 +66,9 @@ func (s *Server) followRecord(context.Context) error {
 		for range s.store.Changes(ctx, bootstrapdata.Prefix) {
 			if err := s.takeRecord(ctx); err != nil && ctx.Err() == nil {
 				s.log.Error("the cluster's record is not followed", "error", err)
+				if s.settings.DisableEtcd && errors.Is(err, bootstrapdata.ErrOlder) {
+					return err // the next start takes the record of a cluster that was reset
+				}
 			}
 		}
 		return nil
@@ -158,6 +161,9 @@ func (s *Server) install() error {
 		Egress:         s.tunnels.Egress(),
 		RotateToken:    s.rotateToken,
 		RotateCA:       s.rotateCA,
+	}
+	if h.NoEtcd, h.NoAPI = s.settings.DisableEtcd, s.settings.DisableAPIServer; h.NoEtcd {
+		h.Members, h.Cluster = nil, nil
 	}
 	if m := s.snapshots.Load(); m != nil {
 		h.Snapshot = m.Handler()

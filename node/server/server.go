@@ -27,6 +27,7 @@ import (
 	"keelson/node/config"
 	"keelson/node/etcd"
 	"keelson/node/etcdsnapshot"
+	"keelson/node/loadbalancer"
 	"keelson/node/nodeobject"
 	"keelson/node/nodepassword"
 	"keelson/node/pki"
@@ -51,8 +52,9 @@ type places struct {
 	password  string // of this machine's node
 	admission string // RKE2's pod security configuration, written anew at each start
 	listen    string // the supervisor's address
-	etcd      string // this server's own etcd
 	kubelet   string // the kubelet's folder
+	etcd      string // this server's own etcd: its member, or the load balancer before the others'
+	api       string // where the load balancer before kube-apiservers listens
 }
 
 func defaultPlaces() places {
@@ -67,6 +69,7 @@ func defaultPlaces() places {
 		listen:    supervisorapi.DefaultAddress,
 		etcd:      "127.0.0.1:2379",
 		kubelet:   "/var/lib/kubelet",
+		api:       apiAddress,
 	}
 }
 
@@ -75,6 +78,12 @@ func defaultPlaces() places {
 const (
 	apiAddress  = "127.0.0.1:6443"
 	gateAddress = "127.0.0.1:6444"
+)
+
+// Ports of servers.
+const (
+	apiPort        = "6443"
+	supervisorPort = "9345"
 )
 
 // Config is what Run needs from outside.
@@ -116,7 +125,10 @@ type Server struct {
 	tunnels   *tunnel.Server
 	client    kubernetes.Interface
 	api       *supervisorapi.Server
-	others    map[string]string // labels that the kubelet may not set
+	others    map[string]string      // labels that the kubelet may not set
+	etcds     *loadbalancer.Balancer // before the others' etcd, without one here
+	balancer  *loadbalancer.Balancer // before the others' kube-apiservers, without one here
+	lines     *tunnel.Set            // to the servers of those
 
 	rejoined  atomic.Bool                          // this server's data was put away at this start
 	directory atomic.Pointer[nodeobject.Directory] // nil before kube-apiserver serves

@@ -245,6 +245,24 @@ func TestWithoutManagedEtcd(t *testing.T) {
 	}
 }
 
+func TestWithoutKubeAPIServer(t *testing.T) {
+	b := start(t, unlimited())
+	h := b.everything(t)
+	h.NoAPI = true
+	if err := b.Install(h); err != nil {
+		t.Fatal(err)
+	}
+	agent := credential{user: "node", password: agentPassword}
+	for path, want := range map[string]int{"/api/v1/nodes": 503, "/v1-rke2/p2p": 503, "/v1-rke2/client-ca.crt": 200, "/cacerts": 200} {
+		if res, body := b.do(t, agent, "GET", path, nil); res.StatusCode != want || want == 503 && !strings.Contains(body, "apiserver disabled") {
+			t.Errorf("%s: got %d %s, want %d", path, res.StatusCode, body, want)
+		}
+	}
+	if res, _ := b.do(t, credential{}, "GET", "/api/v1/nodes", nil); res.StatusCode != 403 {
+		t.Errorf("a stranger: got %d, want 403", res.StatusCode)
+	}
+}
+
 // TestTwoPasswordsAtOnce is a rotation: a connection that is open outlives it, and both passwords hold meanwhile.
 func TestTwoPasswordsAtOnce(t *testing.T) {
 	b := start(t, unlimited())

@@ -30,6 +30,7 @@ type Handlers struct {
 	ClientCA []byte       // PEM bundle that client certificates must chain to; empty: Config's
 	Users    []token.User // rows of the password file; a name may have two, while its password rotates
 	NoEtcd   bool         // no managed etcd: /db/ and server-bootstrap answer 400
+	NoAPI    bool         // no kube-apiserver on this machine: what is not served here answers 503
 	Static   string       // folder served at /static/
 
 	// Ready tells whether etcd and kube-apiserver run.

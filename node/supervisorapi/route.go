@@ -39,6 +39,7 @@ type installed struct {
 	clientCAs      *x509.CertPool
 	bootstrapToken func(ctx context.Context, id string, secret token.Secret) (string, []string, error)
 	noEtcd         bool
+	noAPI          bool
 	routes         map[string]route
 	connect        *route // of the method CONNECT
 }
@@ -182,6 +183,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		shown.node, shown.proven = who.node, proven && who.node != ""
 		who = shown
+	}
+	if !known && in.noAPI { // RKE2 passes such requests on to its kube-apiserver
+		fail(w, http.StatusServiceUnavailable, "apiserver disabled")
+		return
 	}
 	if !known {
 		fail(w, http.StatusNotFound, "not found")

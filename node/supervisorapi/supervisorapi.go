@@ -77,7 +77,7 @@ func (s *Server) Install(h Handlers) error {
 	if len(h.ClientCA) == 0 {
 		h.ClientCA = s.config.ClientCA
 	}
-	in := &installed{accounts: s.accounts(h.Users), clientCAs: x509.NewCertPool(), bootstrapToken: h.BootstrapToken, noEtcd: h.NoEtcd}
+	in := &installed{accounts: s.accounts(h.Users), clientCAs: x509.NewCertPool(), bootstrapToken: h.BootstrapToken, noEtcd: h.NoEtcd, noAPI: h.NoAPI}
 	if !in.clientCAs.AppendCertsFromPEM(h.ClientCA) {
 		return errors.New("supervisor api: ClientCA holds no certificate in PEM form")
 	}

@@ -55,13 +55,19 @@ func (m *Machine) Dial(ctx context.Context, address string) (net.Conn, error) {
 // Kubeconfig waits until this machine's apiserver serves in the present boot, makes an administrator with the token,
 // and keeps the result as the machine's file kubeconfig.
 func (m *Machine) Kubeconfig(ctx context.Context) ([]byte, error) {
+	return m.KubeconfigBy(ctx, m.Supervisor())
+}
+
+// KubeconfigBy is Kubeconfig where another machine's supervisor has what makes an administrator: a server without etcd
+// gives it to nobody.
+func (m *Machine) KubeconfigBy(ctx context.Context, supervisor access.Server) ([]byte, error) {
 	if !m.alive() {
 		return nil, fmt.Errorf("machine %s: it is off", m.config.Name)
 	}
 	if _, err := m.Milestone(ctx, "apiserver ready"); err != nil {
 		return nil, err
 	}
-	bootstrap, err := m.Supervisor().Await(ctx, m.done)
+	bootstrap, err := supervisor.Await(ctx, m.done)
 	if err != nil {
 		return nil, fmt.Errorf("%w; the machine's last lines:\n%s", err, m.console.Tail(30))
 	}
