@@ -81,6 +81,25 @@ func TestEnsureTakesMarksAway(t *testing.T) {
 	}
 }
 
+func TestDropCondition(t *testing.T) {
+	ctx := within(t, 30*time.Second)
+	have := node("a", nil, corev1.ConditionTrue)
+	have.Status.Conditions = append(have.Status.Conditions, corev1.NodeCondition{Type: "EtcdIsVoter", Status: corev1.ConditionTrue})
+	client := fake.NewClientset(have)
+	for range 2 {
+		if err := DropCondition(ctx, client, "a", "EtcdIsVoter"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := client.CoreV1().Nodes().Get(ctx, "a", metav1.GetOptions{})
+	if err != nil || len(got.Status.Conditions) != 1 || got.Status.Conditions[0].Type != corev1.NodeReady {
+		t.Errorf("got %+v, %v, want Ready alone", got.Status.Conditions, err)
+	}
+	if err := DropCondition(ctx, client, "b", "EtcdIsVoter"); err == nil {
+		t.Error("a node that is not there: no error")
+	}
+}
+
 func TestEnsureWritesNothingWhenMarked(t *testing.T) {
 	ctx := within(t, 30*time.Second)
 	client := fake.NewClientset(node("a", map[string]string{LabelEtcd: "true"}, corev1.ConditionTrue))
