@@ -1,7 +1,8 @@
 # Keelson: every verb of the project. `make help` lists them.
 #
 # Settings: ARCH (amd64), USERDATA (a #cloud-config file), FIRMWARE (uefi, bios or direct),
-# RUN (a regexp of test names), T (seconds a fuzz target), LOCKED=1 (refuse packages that are not the locked ones),
+# RUN (a regexp of test names), T (seconds a fuzz target), PART (of bench: node,
+# loadbalancer, join or cluster; all where empty), RUNS (of bench), LOCKED=1 (refuse packages that are not the locked ones),
 # SLOW=1 (in vm-test: three servers in QEMU as well, which takes half an hour).
 
 ARCH     ?= amd64
@@ -10,6 +11,8 @@ FIRMWARE ?= uefi
 NAME     ?= server
 RUN      ?= .
 T        ?= 30s
+PART     ?=
+RUNS     ?= 5
 LOCKED   ?= 0
 
 IMAGE := build/keelson-$(ARCH).raw
@@ -54,9 +57,10 @@ cluster-test: image ## clusters of several machines, in namespaces of this host;
 flood: ## scenario 8: a server's listener under a minute of hostile connections and tokens
 	$(GO) test ./node/server -count=1 -timeout 10m -v -run '^TestScenario8' -flood 60s
 
-bench: image ## times and sizes as a table, and build/bench.json
+bench: $(if $(filter loadbalancer join,$(PART)),,image) ## times and sizes as a table, and build/bench.json; PART and RUNS choose
 	@$(GO) run ./imagebuild deps --install --for run
-	@$(GO) run ./testvm bench --image $(IMAGE)
+	@mkdir -p build
+	@$(GO) run ./testvm bench --image $(IMAGE) --part '$(PART)' --runs $(RUNS)
 
 fuzz: ## every fuzz target for T
 	@for f in $$(grep -rlE '^func Fuzz' --include='*_test.go' init imagebuild node testvm); do \

@@ -56,6 +56,15 @@ func TestParseBench(t *testing.T) {
 	if _, err := parseBench([]string{"--runs", "0"}); err == nil {
 		t.Error("no runs: got no error")
 	}
+	if got := resultFile(c); got != filepath.Join("out", "bench.json") {
+		t.Errorf("result: got %s", got)
+	}
+	if c, err = parseBench([]string{"--image", "out/k.raw", "--part", "join"}); err != nil || c.Part != "join" || resultFile(c) != filepath.Join("out", "bench-join.json") {
+		t.Errorf("part: got %+v, %v", c, err)
+	}
+	if _, err := parseBench([]string{"--part", "everything"}); err == nil || !strings.Contains(err.Error(), "loadbalancer") {
+		t.Errorf("a part that is none: got %v, want those that are", err)
+	}
 }
 
 func TestCommandsSayWhatIsWrong(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -126,51 +125,4 @@ func TestFlood(t *testing.T) {
 	if most > 256<<20 {
 		t.Errorf("heap grew to %d MiB", most>>20)
 	}
-}
-
-// BenchmarkJoin: 1,000 agents join one supervisor over TLS, each from its own address with its own connection and key,
-// 64 at a time. What keeps node passwords is left out: it is kube-apiserver and a hash.
-func BenchmarkJoin(b *testing.B) {
-	const agents, atOnce = 1000, 64
-	server := start(b, Limits{})
-	if err := server.Install(server.everything(b)); err != nil {
-		b.Fatal(err)
-	}
-	requests := make([][]byte, agents)
-	for i := range requests {
-		requests[i] = signingRequest(b)
-	}
-	var all []time.Duration
-	var most uint64
-	b.ResetTimer()
-	for round := range b.N {
-		took := make([]time.Duration, agents)
-		var group sync.WaitGroup
-		slots := make(chan struct{}, atOnce)
-		for i := range agents {
-			slots <- struct{}{}
-			group.Go(func() {
-				defer func() { <-slots }()
-				tr := &http.Transport{DialContext: machine(byte(10+round%200), i).DialContext, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
-				defer tr.CloseIdleConnections()
-				begin := time.Now()
-				if err := join(&http.Client{Transport: tr}, server.url, fmt.Sprintf("node-%d", i), requests[i]); err != nil {
-					b.Errorf("agent %d: %v", i, err)
-				}
-				took[i] = time.Since(begin)
-			})
-			if i%100 == 0 {
-				var m runtime.MemStats
-				runtime.ReadMemStats(&m)
-				most = max(most, m.HeapInuse)
-			}
-		}
-		group.Wait()
-		all = append(all, took...)
-	}
-	b.StopTimer()
-	slices.Sort(all)
-	b.ReportMetric(float64(len(all))/b.Elapsed().Seconds(), "agents/s")
-	b.ReportMetric(float64(all[len(all)*99/100].Milliseconds()), "p99-ms")
-	b.ReportMetric(float64(most)/(1<<20), "heap-MiB")
 }

@@ -26,8 +26,26 @@ type Config struct {
 	Runs    int           // of each measurement; the median counts
 	Settle  time.Duration // from Ready to the look at the memory; 0 leaves the memory out
 	Rebuild bool          // measure the rebuild, for which a file is put into init/ and taken away again
+	Part    Part          // what alone is measured; empty: everything
 	Log     io.Writer     // says what is being done
 }
+
+// Part is one of the things that can be measured alone.
+type Part string
+
+// The parts.
+const (
+	Node         Part = "node"         // floor, first boots, sizes, rebuild
+	LoadBalancer Part = "loadbalancer" // the client load balancer
+	Join         Part = "join"         // agents at one supervisor
+	Cluster      Part = "cluster"      // a second machine's way into a cluster
+)
+
+// Parts are all of them.
+func Parts() []Part { return []Part{Node, LoadBalancer, Join, Cluster} }
+
+// Machines tells whether the part needs an image, and QEMU.
+func (p Part) Machines() bool { return p != LoadBalancer && p != Join }
 
 // Machine of every measurement.
 const (
@@ -62,7 +80,10 @@ type Result struct {
 	RawMB        float64   `json:"raw_mb"`
 	ZstdMB       float64   `json:"zstd_mb,omitempty"`
 	Rebuilds     []float64 `json:"rebuild_s,omitempty"`
-	Numbers      []Number  `json:"numbers"`
+	// Go is what the Go benchmarks said, by "<benchmark> <unit>".
+	Go       map[string][]float64 `json:"go,omitempty"`
+	Clusters []Joined             `json:"clusters,omitempty"`
+	Numbers  []Number             `json:"numbers"`
 }
 
 // Number is one line of the table.
@@ -70,48 +91,69 @@ type Number struct {
 	Name   string  `json:"name"`
 	Unit   string  `json:"unit"`
 	Median float64 `json:"median"`
-	Limit  float64 `json:"limit,omitempty"`
-	Runs   int     `json:"runs"`
+	Limit  float64 `json:"limit,omitempty"` // it must not be more
+	// AtLeast is what it must not be less than.
+	AtLeast float64 `json:"at_least,omitempty"`
+	Runs    int     `json:"runs"`
 }
 
-// Run measures. Floor and boot take turns, so that a host that gets slower
-// meanwhile does not favour one of them.
+// Run measures.
 func Run(ctx context.Context, c Config) (*Result, error) {
-	r := &Result{When: time.Now().UTC().Truncate(time.Second), Accel: c.Accel, HostCPUs: runtime.NumCPU(), CPUs: cpus, MiB: memory}
+	r := &Result{When: time.Now().UTC().Truncate(time.Second), Accel: c.Accel, HostCPUs: runtime.NumCPU(), CPUs: cpus, MiB: memory, Go: map[string][]float64{}}
+	for _, part := range Parts() {
+		if !c.runPart(part) {
+			continue
+		}
+		var err error
+		switch part {
+		case Node:
+			err = r.node(ctx, c)
+		case Cluster:
+			r.Clusters, err = clusters(ctx, c)
+		default:
+			err = goBenchmarks(ctx, c, part, r.Go)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	r.Numbers = r.numbers()
+	return r, nil
+}
+
+// node measures floor and boot by turns, so that a host that gets slower meanwhile does not favour one of them.
+func (r *Result) node(ctx context.Context, c Config) error {
 	floor, err := newFloor(ctx, c)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	node, err := newNode(ctx, c)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer node.close()
 	for run := range c.Runs {
 		took, cpu, foreign, err := floor.measure(ctx)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		r.Floor, r.FloorCPU = append(r.Floor, took.Seconds()), append(r.FloorCPU, cpu.Seconds())
 		r.FloorForeign = append(r.FloorForeign, foreign.Seconds())
 		fmt.Fprintf(c.Log, "run %d of %d: floor %.1f s\n", run+1, c.Runs, took.Seconds())
 		boot, err := node.measure(ctx)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		r.Boots = append(r.Boots, *boot)
 		fmt.Fprintf(c.Log, "run %d of %d: Ready after %.1f s, PID 1 done after %.2f s\n", run+1, c.Runs, boot.Ready, boot.Complete)
 	}
 	if err := r.sizes(ctx, c); err != nil {
-		return nil, err
+		return err
 	}
 	if c.Rebuild {
-		if r.Rebuilds, err = rebuilds(ctx, c); err != nil {
-			return nil, err
-		}
+		r.Rebuilds, err = rebuilds(ctx, c)
 	}
-	r.Numbers = r.numbers()
-	return r, nil
+	return err
 }
 
 // disturbed are the runs during which the host did more than a tenth of its
@@ -164,7 +206,12 @@ func (r *Result) numbers() []Number {
 			all = append(all, Number{Name: l.name, Unit: l.unit, Median: Median(l.values), Limit: l.limit, Runs: len(l.values)})
 		}
 	}
-	return all
+	for _, l := range goLines() {
+		if values := r.Go[l.figure]; len(values) > 0 {
+			all = append(all, Number{Name: l.name, Unit: l.unit, Median: Median(values), AtLeast: l.atLeast, Runs: len(values)})
+		}
+	}
+	return append(all, clusterNumbers(r.Clusters)...)
 }
 
 func single(v float64) []float64 {

@@ -54,6 +54,8 @@ func example() *Result {
 			{Ready: 55, Console: 54.5, CPU: 90, Complete: 4.5, UsedMiB: 1250, PID1MiB: 22, Timeline: map[string]float64{"init: complete": 7}},
 		},
 		RawMB: 408.9, ZstdMB: 131, Rebuilds: []float64{9, 8, 11},
+		Go:       map[string][]float64{"Failover p99-ms": {2, 3, 1}, "Throughput ratio": {0.85, 0.95, 0.8}, "Join agents/s": {20}},
+		Clusters: []Joined{{First: 100, Agent: 80, Voter: 150, Second: 200}},
 	}
 	r.Numbers = r.numbers()
 	return r
@@ -133,11 +135,37 @@ func TestKeep(t *testing.T) {
 	if err := json.Unmarshal(data, &back); err != nil {
 		t.Fatal(err)
 	}
-	if len(back.Boots) != 3 || back.Boots[0].Timeline["node: node Ready"] != 49.5 || len(back.Numbers) != 10 {
+	if len(back.Boots) != 3 || back.Boots[0].Timeline["node: node Ready"] != 49.5 || len(back.Numbers) != 19 {
 		t.Errorf("kept: got %s", data)
 	}
 	if err := example().Keep("/no/such/folder/bench.json"); err == nil {
 		t.Error("a folder that is not there: got no error")
+	}
+}
+
+func TestTableWithoutMachines(t *testing.T) {
+	r := &Result{HostCPUs: 2, Go: map[string][]float64{"Throughput ratio": {0.95}}}
+	r.Numbers = r.numbers()
+	var out bytes.Buffer
+	if err := r.Print(&out); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); !strings.HasPrefix(got, "host with 2 CPUs\n") || !strings.Contains(got, ">= 0.9") || strings.Contains(got, "under") || strings.Contains(got, "boot") {
+		t.Errorf("table: got\n%s", got)
+	}
+}
+
+func TestParts(t *testing.T) {
+	for _, part := range Parts() {
+		if c := (Config{Part: part}); !c.runPart(part) || (part != Node && c.runPart(Node)) {
+			t.Errorf("part %s: it, or more than it, is not measured alone", part)
+		}
+		if !(Config{}).runPart(part) {
+			t.Errorf("everything: %s is not in it", part)
+		}
+	}
+	if Join.Machines() || LoadBalancer.Machines() || !Cluster.Machines() || !Part("").Machines() {
+		t.Error("Machines: want them for node, cluster and everything")
 	}
 }
 

@@ -6,12 +6,17 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"text/tabwriter"
 )
 
 // Print writes the table, and where the time of the median boot goes.
 func (r *Result) Print(w io.Writer) error {
-	fmt.Fprintf(w, "%d CPUs, %d MiB, accelerator %s, host with %d CPUs\n\n", r.CPUs, r.MiB, r.Accel, r.HostCPUs)
+	if r.Accel == "" { // no machine was started
+		fmt.Fprintf(w, "host with %d CPUs\n\n", r.HostCPUs)
+	} else {
+		fmt.Fprintf(w, "%d CPUs, %d MiB, accelerator %s, host with %d CPUs\n\n", r.CPUs, r.MiB, r.Accel, r.HostCPUs)
+	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "what\tmedian\tlimit\truns\t")
 	for _, n := range r.Numbers {
@@ -20,6 +25,12 @@ func (r *Result) Print(w io.Writer) error {
 			limit = fmt.Sprintf("%.4g %s", n.Limit, n.Unit)
 			if n.Median > n.Limit {
 				verdict = "over"
+			}
+		}
+		if n.AtLeast > 0 {
+			limit = strings.TrimSpace(fmt.Sprintf(">= %.4g %s", n.AtLeast, n.Unit))
+			if n.Median < n.AtLeast {
+				verdict = "under"
 			}
 		}
 		fmt.Fprintf(t, "%s\t%.2f %s\t%s\t%d\t%s\n", n.Name, n.Median, n.Unit, limit, n.Runs, verdict)
