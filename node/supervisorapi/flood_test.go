@@ -25,6 +25,9 @@ func machine(net3 byte, n int) *net.Dialer {
 	return &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, net3, byte(n>>8), byte(n)+1)}}
 }
 
+// retryAfter is how long a client waits that was told to come again.
+const retryAfter = 100 * time.Millisecond
+
 // join asks for what a joining agent asks for, and tries again where it is told to.
 func join(client *http.Client, url, node string, request []byte) error {
 	for _, step := range []struct{ method, path string }{
@@ -48,7 +51,7 @@ func join(client *http.Client, url, node string, request []byte) error {
 			_, _ = io.Copy(io.Discard, res.Body)
 			res.Body.Close()
 			if res.StatusCode == http.StatusTooManyRequests {
-				runtime.Gosched()
+				<-time.After(retryAfter) // asking without a pause would take the processor from the answers
 				continue
 			}
 			if res.StatusCode != 200 {

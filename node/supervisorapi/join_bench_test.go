@@ -2,6 +2,7 @@ package supervisorapi
 
 import (
 	"crypto/tls"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -18,12 +19,15 @@ import (
 	"keelson/node/nodepassword"
 )
 
+var joining = flag.Int("agents", 1000, "how many agents join in BenchmarkJoin")
+
 // BenchmarkJoin: 1,000 agents join one supervisor over TLS, each from its own address with its own connection, key and
 // node password, 64 at a time. The passwords are hashed and kept as on a node; what keeps the Secrets is memory and not
 // kube-apiserver, whose share is the cluster's and not this process's. The memory is the most that the process had
 // resident, the simulated agents included.
 func BenchmarkJoin(b *testing.B) {
-	const agents, atOnce = 1000, 64
+	const atOnce = 64
+	agents := *joining
 	server := start(b, Limits{})
 	requests := make([][]byte, agents)
 	for i := range requests {
