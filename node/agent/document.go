@@ -23,6 +23,7 @@ type document struct {
 	DisableCCM       bool
 	DisableKubeProxy bool
 	SupervisorPort   int
+	CNI              string // our servers alone say it; of an RKE2 server the agent keeps its own
 }
 
 func parseDocument(content []byte) (document, error) {
@@ -50,6 +51,13 @@ func (d document) apply(c config.Config, h config.Host) (config.Config, error) {
 	c.ClusterDomain = d.ClusterDomain
 	c.DisableCloudController = d.DisableCCM
 	c.DisableKubeProxy = c.DisableKubeProxy || d.DisableKubeProxy
+	switch d.CNI {
+	case "":
+	case config.CNIFlannel, config.CNINone:
+		c.CNI = d.CNI
+	default:
+		return c, fmt.Errorf("the cluster's pod network is %q, which this version does not know; boot the image that the servers run", d.CNI)
+	}
 	c.ClusterDNS, c.ClusterCIDR, c.ServiceCIDR = nil, nil, nil
 	for _, ip := range d.ClusterDNSs {
 		a, ok := netip.AddrFromSlice(ip)
