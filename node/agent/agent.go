@@ -94,6 +94,7 @@ type Agent struct {
 	access      trust.Access             // to the supervisors' load balancer
 	client      *supervisorclient.Client // shows this node's certificate, once there is one, beside the token
 	bare        *supervisorclient.Client // shows the token alone
+	firstUsed   string                   // hash of an authority that was trusted because it was the first one seen
 	tunnels     *tunnel.Set
 	kubelet     *worker.Kubelet
 

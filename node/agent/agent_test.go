@@ -266,6 +266,9 @@ func TestFirstUse(t *testing.T) {
 	if !strings.Contains(m.console.String(), "the first one seen") {
 		t.Errorf("the console does not tell of it:\n%s", m.console)
 	}
+	if len(a.firstUsed) != 64 {
+		t.Errorf("the Node will not tell of it: got %q, want a hash", a.firstUsed)
+	}
 }
 
 func TestNodePassword(t *testing.T) {

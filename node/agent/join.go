@@ -39,6 +39,7 @@ func (a *Agent) trustServer(ctx context.Context) error {
 		return err
 	}
 	if access.TrustedOnFirstUse {
+		a.firstUsed = access.CAHash
 		a.console("the cluster's authority " + access.CAHash + " is trusted because it was the first one seen; a token with its hash would leave nothing to chance")
 	}
 	a.access, err = access.At(a.balancerURL())

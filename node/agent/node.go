@@ -74,6 +74,9 @@ func (a *Agent) markNode(ctx context.Context) error {
 		nodeobject.AnnotationHostname: a.settings.NodeName,
 		nodeobject.AnnotationInternal: texts(a.settings.NodeIP),
 	}}
+	if a.firstUsed != "" {
+		marks.Annotations[nodeobject.AnnotationFirstUse] = a.firstUsed
+	}
 	if external := texts(a.settings.NodeExternalIP); external != "" {
 		marks.Annotations[nodeobject.AnnotationExternal] = external
 	}

@@ -54,6 +54,7 @@ func Of(c config.Config) Critical {
 		EncryptProvider:    c.SecretsEncryptionProvider,
 		FlannelBackend:     "none",
 		EgressSelectorMode: c.EgressSelectorMode,
+		SupervisorMetrics:  c.SupervisorMetrics,
 	}
 	for _, a := range c.ClusterDNS {
 		critical.ClusterDNSs = append(critical.ClusterDNSs, a.AsSlice())

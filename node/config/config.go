@@ -155,6 +155,10 @@ type Config struct {
 	SnapshotCompress  bool   // etcd-snapshot-compress
 	S3                S3     // etcd-s3-...
 
+	// The supervisor's own endpoints.
+	SupervisorMetrics bool // supervisor-metrics
+	EnablePprof       bool // enable-pprof
+
 	// Images.
 	PrivateRegistry                string // private-registry: path of registries.yaml
 	DisableDefaultRegistryEndpoint bool   // disable-default-registry-endpoint

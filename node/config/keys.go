@@ -99,6 +99,9 @@ func honoured() []Key {
 		{Name: "etcd-s3-timeout", Doc: "bound of an operation on the object store", check: duration, bind: func(c *Config) any { return &c.S3.Timeout }},
 		{Name: "etcd-s3-retention", Doc: "how many of this node's objects stay; 0 keeps all", bind: func(c *Config) any { return &c.S3.Retention }},
 
+		{Name: "supervisor-metrics", Doc: "serve the supervisor's metrics at :9345/metrics, to whom RBAC lets get that path", bind: func(c *Config) any { return &c.SupervisorMetrics }},
+		{Name: "enable-pprof", Doc: "serve profiles of the supervisor at :9345/debug/pprof/, to whom RBAC lets get that path", bind: func(c *Config) any { return &c.EnablePprof }},
+
 		{Name: "private-registry", Doc: "path of registries.yaml", check: absolute, bind: func(c *Config) any { return &c.PrivateRegistry }},
 		{Name: "disable-default-registry-endpoint", Doc: "with a mirror set, never fall back to the registry itself", bind: func(c *Config) any { return &c.DisableDefaultRegistryEndpoint }},
 

@@ -33,8 +33,6 @@ func TestRefusedKeysNameTheirReason(t *testing.T) {
 		{"profile", "cis", "the CIS profile comes in a later version", "remove it"},
 		{"selinux", "true", "the kernel runs without an SELinux policy", "remove it or set it to false"},
 		{"embedded-registry", "true", "the embedded registry comes in a later version", "remove it or set it to false"},
-		{"supervisor-metrics", "true", "metrics of the supervisor come in a later version", "remove it or set it to false"},
-		{"enable-pprof", "true", "the supervisor has no profiling endpoint", "remove it or set it to false"},
 		{"with-node-id", "true", "node names with a generated suffix come in a later version", "remove it or set it to false"},
 		{"image-credential-provider-bin-dir", "/opt/bin", plugins, "remove it"},
 		{"image-credential-provider-config", "/opt/config", plugins, "remove it"},

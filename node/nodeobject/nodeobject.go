@@ -30,6 +30,9 @@ const (
 	AnnotationExternal  = "rke2.io/external-ip"
 	AnnotationEtcdName  = "etcd.rke2.cattle.io/node-name"
 	AnnotationEtcdAddrs = "etcd.rke2.cattle.io/node-address"
+	// AnnotationFirstUse is ours: the hash of the cluster's authority, where the node trusted it because it was the first
+	// one seen.
+	AnnotationFirstUse = "keelson.io/trusted-on-first-use"
 )
 
 // Marks are the labels and annotations that this machine wants on its Node.

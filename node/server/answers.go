@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"keelson/node/supervisorclient"
+	"keelson/node/telemetry"
 )
 
 func (s *Server) clusterConfig(context.Context) ([]byte, error) {
@@ -18,6 +19,22 @@ func (s *Server) clusterConfig(context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("render the cluster's settings: %w", err)
 	}
 	return out, nil
+}
+
+// startTelemetry serves the supervisor's metrics and profiles, where the settings ask for them.
+func (s *Server) startTelemetry(context.Context) error {
+	if !s.settings.SupervisorMetrics && !s.settings.EnablePprof {
+		return nil
+	}
+	t, err := telemetry.New(telemetry.Config{
+		Client: s.client, ClientCA: s.server("tls", "client-ca.crt"), DataDir: s.settings.DataDir, Log: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	s.background("telemetry", t.Run)
+	s.telemetry.Store(t)
+	return s.install()
 }
 
 // etcdMemberList answers /db/info.

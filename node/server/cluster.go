@@ -135,10 +135,6 @@ func (s *Server) restConfig() (*rest.Config, error) {
 	return config, nil
 }
 
-// annotationFirstUse tells on the Node that the cluster's authority, whose hash it holds, was trusted because it was
-// the first one seen.
-const annotationFirstUse = "keelson.io/trusted-on-first-use"
-
 // markNode puts RKE2's labels and annotations on the Node, and those of the settings that the kubelet may not set.
 func (s *Server) markNode(ctx context.Context) error {
 	marks := nodeobject.Marks{
@@ -154,7 +150,7 @@ func (s *Server) markNode(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	if s.firstUsed != "" {
-		marks.Annotations[annotationFirstUse] = s.firstUsed
+		marks.Annotations[nodeobject.AnnotationFirstUse] = s.firstUsed
 	}
 	s.mu.Unlock()
 	maps.Copy(marks.Labels, s.others)

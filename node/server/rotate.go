@@ -136,6 +136,8 @@ func (s *Server) writeTokenFiles() error {
 
 // install gives the listener its answers; a second time where users or authorities have changed.
 func (s *Server) install() error {
+	s.installed.Lock()
+	defer s.installed.Unlock()
 	caCerts, err := os.ReadFile(s.server("tls", "server-ca.crt"))
 	if err != nil {
 		return fmt.Errorf("read server CA: %w", err)
@@ -164,6 +166,14 @@ func (s *Server) install() error {
 	}
 	if h.NoEtcd, h.NoAPI = s.settings.DisableEtcd, s.settings.DisableAPIServer; h.NoEtcd {
 		h.Members, h.Cluster = nil, nil
+	}
+	if t := s.telemetry.Load(); t != nil {
+		if s.settings.SupervisorMetrics {
+			h.Metrics = t.Metrics()
+		}
+		if s.settings.EnablePprof {
+			h.Profiles = t.Profiles()
+		}
 	}
 	if m := s.snapshots.Load(); m != nil {
 		h.Snapshot = m.Handler()

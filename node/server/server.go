@@ -36,6 +36,7 @@ import (
 	"keelson/node/signing"
 	"keelson/node/supervisorapi"
 	"keelson/node/systemimage"
+	"keelson/node/telemetry"
 	"keelson/node/token"
 	"keelson/node/tunnel"
 )
@@ -133,6 +134,8 @@ type Server struct {
 	rejoined  atomic.Bool                          // this server's data was put away at this start
 	directory atomic.Pointer[nodeobject.Directory] // nil before kube-apiserver serves
 	snapshots atomic.Pointer[etcdsnapshot.Manager] // the same
+	telemetry atomic.Pointer[telemetry.Telemetry]  // the same
+	installed sync.Mutex                           // one set of answers at a time, made of the latest
 	renewing  sync.Mutex                           // one renewal at a time
 
 	mu        sync.Mutex // guards what follows, and one line on the console at a time

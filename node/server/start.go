@@ -55,6 +55,7 @@ func (s *Server) steps() []sequence.Step {
 		{Name: "members alone", After: []string{"etcd"}, Skip: !noAPI, Run: s.controlMembers},
 		{Name: "endpoints", After: []string{"apiserver", "etcd"}, Skip: noAPI, Run: s.watchEndpoints},
 		{Name: "snapshots", After: []string{"apiserver", "joining"}, Skip: noEtcd, Run: s.startSnapshots},
+		{Name: "telemetry", After: []string{"apiserver", "joining"}, Run: s.startTelemetry},
 		{Name: "etcd care", After: []string{"joining"}, Skip: noEtcd, Run: s.careForEtcd},
 		{Name: "node object", After: []string{"apiserver"}, Run: s.markNode},
 		{Name: "node ready", After: []string{"node object"}, Run: s.awaitNode},

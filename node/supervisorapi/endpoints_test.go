@@ -40,6 +40,8 @@ func (b *bench) everything(t testing.TB) Handlers {
 	h.Static = static
 	h.Config = func(context.Context) ([]byte, error) { return []byte(`{"ClusterDomain":"cluster.local"}`), nil }
 	h.Members = func(context.Context) (any, error) { return []string{}, nil }
+	h.Metrics = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "metrics "+r.URL.Path) })
+	h.Profiles = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "profile "+r.URL.Path) })
 	h.Cluster = func(context.Context) (any, error) { return map[string]any{"clusterID": "c1"}, nil }
 	h.BootstrapToken = func(_ context.Context, id string, secret token.Secret) (string, []string, error) {
 		switch {
@@ -153,6 +155,9 @@ func TestEveryEndpoint(t *testing.T) {
 		{"tunnel by bootstrap token", boot, "GET", "/v1-rke2/connect", "", "", 403, ""},
 		{"tunnel of an admin", admin, "GET", "/v1-rke2/connect", "", "", 403, ""},
 
+		{"metrics say who may", nobody, "GET", "/metrics", "", "", 200, "metrics /metrics"},
+		{"metrics are read", admin, "POST", "/metrics", "", "", 405, ""},
+		{"profiles say who may", nobody, "GET", "/debug/pprof/heap", "", "", 200, "profile /debug/pprof/heap"},
 		{"members, this machine", nobody, "GET", "/db/info", "", "", 200, `{"keelson":{"clusterID":"c1"},"members":[]}`},
 		{"members, write", server, "POST", "/db/info", "", "", 405, ""},
 		{"snapshot", server, "POST", "/db/snapshot", "", "{}", 200, "snapshot"},
@@ -173,7 +178,6 @@ func TestEveryEndpoint(t *testing.T) {
 		{"change encryption", server, "PUT", "/v1-rke2/encrypt/config", "", "{}", 400, "no such stage"},
 		{"change encryption, no JSON", server, "PUT", "/v1-rke2/encrypt/config", "", "{", 400, "JSON"},
 		{"change encryption, read", server, "GET", "/v1-rke2/encrypt/config", "", "", 405, ""},
-		{"metrics", agent, "GET", "/metrics", "", "", 404, ""},
 		{"legacy p2p", agent, "GET", "/v1-rke2/p2p", "", "", 404, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -62,6 +62,10 @@ type Handlers struct {
 	// Snapshot takes /db/snapshot of servers (etcdsnapshot.Manager.Handler).
 	Snapshot http.Handler
 
+	// Metrics takes /metrics, and Profiles /debug/pprof/ and what is below; they say themselves who may
+	// (telemetry.Telemetry). Nil: 404.
+	Metrics, Profiles http.Handler
+
 	// RotateToken changes the server token; empty lets it make one.
 	RotateToken func(ctx context.Context, next token.Secret) error
 	// RotateCA takes a new set of authorities, the JSON of bootstrap data.

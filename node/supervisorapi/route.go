@@ -20,6 +20,9 @@ import (
 // Prefix begins the paths of the API.
 const Prefix = "/v1-rke2"
 
+// profilesPath is where Go's net/http/pprof expects to be.
+const profilesPath = "/debug/pprof/"
+
 // apiServersBudget is how long a list of API servers may take (k3s: the same).
 const apiServersBudget = 5 * time.Second
 
@@ -109,6 +112,11 @@ func (s *Server) routes(h Handlers) map[string]route {
 	if h.Static != "" {
 		all[staticPath] = s.static(h.Static)
 	}
+	for path, handler := range map[string]http.Handler{"/metrics": h.Metrics, profilesPath: h.Profiles} {
+		if handler != nil {
+			all[path] = route{methods: []string{http.MethodGet}, answer: func(w http.ResponseWriter, r *http.Request, _ identity) { handler.ServeHTTP(w, r) }}
+		}
+	}
 	maps.Copy(all, s.clusterRoutes(h))
 	return all
 }
@@ -129,9 +137,11 @@ func (in *installed) find(r *http.Request) (route, bool) {
 	if found, ok := in.routes[r.URL.Path]; ok {
 		return found, true
 	}
-	if strings.HasPrefix(r.URL.Path, staticPath) {
-		found, ok := in.routes[staticPath]
-		return found, ok
+	for _, folder := range []string{staticPath, profilesPath} {
+		if strings.HasPrefix(r.URL.Path, folder) {
+			found, ok := in.routes[folder]
+			return found, ok
+		}
 	}
 	return route{}, false
 }
