@@ -46,6 +46,10 @@ type Gate struct {
 	cfg      Config
 	listener net.Listener
 	slots    chan struct{}
+
+	mu     sync.Mutex // guards what follows
+	target string     // where connections go; empty: nowhere
+	passed map[net.Conn]bool
 }
 
 // New opens the listener, so that clients may be started as soon as it returns.
@@ -69,11 +73,43 @@ func New(cfg Config) (*Gate, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Gate{cfg: cfg, listener: listener, slots: make(chan struct{}, maxConnections)}, nil
+	return &Gate{cfg: cfg, listener: listener, slots: make(chan struct{}, maxConnections), target: cfg.Target, passed: map[net.Conn]bool{}}, nil
 }
 
 // Addr is where the gate listens.
 func (g *Gate) Addr() net.Addr { return g.listener.Addr() }
+
+// Redirect has connections go to another target from now on, or nowhere while it is empty, and ends those that there
+// are: their clients, who find that target, must not wait for one that is about to go.
+func (g *Gate) Redirect(target string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.target == target {
+		return
+	}
+	g.target = target
+	for conn := range g.passed {
+		conn.Close()
+	}
+	clear(g.passed)
+}
+
+// enter notes a connection to be passed on, and tells where to; ok is false for nowhere.
+func (g *Gate) enter(client net.Conn) (target string, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.target == "" {
+		return "", false
+	}
+	g.passed[client] = true
+	return g.target, true
+}
+
+func (g *Gate) leave(client net.Conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.passed, client)
+}
 
 // Run passes connections on until ctx is done, then closes all of them and returns.
 func (g *Gate) Run(ctx context.Context) error {
@@ -115,10 +151,17 @@ func (g *Gate) pass(ctx context.Context, client net.Conn) error {
 	if !g.hold(ctx, client) {
 		return nil
 	}
+	target, ok := g.enter(client)
+	if !ok {
+		listen(client)
+		return nil
+	}
+	defer g.leave(client)
 	dialer := net.Dialer{Timeout: dialTimeout}
-	server, err := dialer.DialContext(ctx, "tcp", g.cfg.Target)
+	server, err := dialer.DialContext(ctx, "tcp", target)
 	if err != nil {
-		return fmt.Errorf("dial %s: %w", g.cfg.Target, err)
+		listen(client)
+		return fmt.Errorf("dial %s: %w", target, err)
 	}
 	defer server.Close()
 	defer context.AfterFunc(ctx, func() { client.Close(); server.Close() })()
@@ -140,10 +183,7 @@ func (g *Gate) hold(ctx context.Context, client net.Conn) bool {
 	select {
 	case <-g.cfg.Patient:
 	default:
-		// Closed with its first bytes unread, the connection would be reset, which clients take for a passing fault
-		// and try again on the spot, for ten seconds.
-		_ = client.SetReadDeadline(time.Now().Add(brief))
-		_, _ = client.Read(make([]byte, 16<<10)) // the most that a TLS client says before it is answered
+		listen(client)
 		return false
 	}
 	select {
@@ -152,6 +192,13 @@ func (g *Gate) hold(ctx context.Context, client net.Conn) bool {
 	case <-g.cfg.Ready:
 		return true
 	}
+}
+
+// listen hears what a client says first, before its connection is closed. Closed with these bytes unread it would be
+// reset, which clients take for a passing fault and try again on the spot, for ten seconds.
+func listen(client net.Conn) {
+	_ = client.SetReadDeadline(time.Now().Add(brief))
+	_, _ = client.Read(make([]byte, 16<<10)) // the most that a TLS client says before it is answered
 }
 
 // copyHalf copies until src ends and then ends dst's writing side, so that a half-closed connection stays whole.

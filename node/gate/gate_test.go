@@ -191,3 +191,46 @@ func TestGateHoldsNothingBeforeItMayBePatient(t *testing.T) {
 		t.Errorf("got %q, %v", line, err)
 	}
 }
+
+// Redirected, the gate ends what it has passed on, and the next connections go elsewhere, nowhere, and back.
+func TestRedirect(t *testing.T) {
+	own, _ := upper(t)
+	other, accepted := upper(t)
+	ready := make(chan struct{})
+	close(ready)
+	g, stop := start(t, own, ready)
+	defer stop()
+	says := func(c *net.TCPConn) (string, error) {
+		if _, err := io.WriteString(c, "hello\n"); err != nil {
+			return "", err
+		}
+		return bufio.NewReader(c).ReadString('\n')
+	}
+	before := dial(t, g)
+	if line, err := says(before); err != nil || line != "HELLO\n" {
+		t.Fatalf("got %q, %v", line, err)
+	}
+	g.Redirect(other)
+	if _, err := before.Read(make([]byte, 1)); err == nil {
+		t.Error("a connection of before goes on")
+	}
+	if line, err := says(dial(t, g)); err != nil || line != "HELLO\n" {
+		t.Errorf("elsewhere: got %q, %v", line, err)
+	}
+	<-accepted
+	g.Redirect("")
+	c := dial(t, g)
+	if _, err := says(c); err != io.EOF {
+		t.Errorf("nowhere: got %v, want the connection to end in good order", err)
+	}
+	g.Redirect(own)
+	g.Redirect(own)
+	if line, err := says(dial(t, g)); err != nil || line != "HELLO\n" {
+		t.Errorf("back: got %q, %v", line, err)
+	}
+	select {
+	case <-accepted:
+		t.Error("the other target has got it")
+	default:
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"time"
 
@@ -116,6 +117,8 @@ func (s *Server) replacePod(ctx context.Context, r replacement) error {
 			return err
 		}
 	}
+	held, back := s.lendAPI(r.component)
+	defer back()
 	if err := r.write(ctx); err != nil {
 		return err
 	}
@@ -126,6 +129,9 @@ func (s *Server) replacePod(ctx context.Context, r replacement) error {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, replaceWithin)
 	defer cancel()
+	if err := held(ctx); err != nil {
+		return err
+	}
 	if err := systempods.WaitReplaced(ctx, s.client, r.component+"-"+s.settings.NodeName, uid); err != nil {
 		return err
 	}
@@ -136,6 +142,63 @@ func (s *Server) replacePod(ctx context.Context, r replacement) error {
 	}
 	s.log.Info("static pod replaced", "component", r.component, "dur", time.Since(began).Round(time.Millisecond))
 	return nil
+}
+
+// lendAPI has the kubelet use another server's kube-apiserver while this server's own is away, or without etcd: before
+// it starts a static pod again it deletes the one in the API that stands for it, and waits for that. Where there is no
+// other, held returns once etcd has gone and is back, until when the kubelet is answered by nobody.
+func (s *Server) lendAPI(component string) (held func(context.Context) error, back func()) {
+	held, back = func(context.Context) error { return nil }, func() {}
+	if s.gate == nil || component != staticpod.Etcd && component != staticpod.APIServer {
+		return held, back
+	}
+	back = func() { s.gate.Redirect(apiAddress) }
+	other := s.otherAPIServer()
+	if other == "" && component == staticpod.APIServer {
+		return held, func() {} // refused connections hold nobody up
+	}
+	s.gate.Redirect(other)
+	if other != "" {
+		return held, back
+	}
+	return func(ctx context.Context) error {
+		defer s.gate.Redirect(apiAddress)
+		return s.awaitEtcdAnew(ctx)
+	}, back
+}
+
+// otherAPIServer is the kube-apiserver of another server; "" where there is none.
+func (s *Server) otherAPIServer() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	own := s.settings.AdvertiseAddress.String()
+	for _, address := range s.apis {
+		if host, _, err := net.SplitHostPort(address); err == nil && host != own {
+			return address
+		}
+	}
+	return ""
+}
+
+// awaitEtcdAnew returns when this server's etcd has gone and takes connections again.
+func (s *Server) awaitEtcdAnew(ctx context.Context) error {
+	tick := time.NewTicker(etcdPoll)
+	defer tick.Stop()
+	for gone := false; ; {
+		conn, err := (&net.Dialer{Timeout: etcdPoll}).DialContext(ctx, "tcp", s.places.etcd)
+		if err == nil {
+			conn.Close()
+		}
+		if gone && err == nil {
+			return nil
+		}
+		gone = gone || err != nil
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("await etcd anew: %w", context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
 }
 
 // awaitSpare waits until etcd goes on without this server's member.

@@ -19,6 +19,7 @@ func (s *Server) openGate(context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.gate = g
 	s.background("gate", g.Run)
 	return nil
 }

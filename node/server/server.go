@@ -27,6 +27,7 @@ import (
 	"keelson/node/config"
 	"keelson/node/etcd"
 	"keelson/node/etcdsnapshot"
+	"keelson/node/gate"
 	"keelson/node/loadbalancer"
 	"keelson/node/nodeobject"
 	"keelson/node/nodepassword"
@@ -115,8 +116,9 @@ type Server struct {
 	passwords token.Passwords
 	pki       pki.Params
 	member    etcd.Params
-	voters    []string // client URLs of the other members that vote
-	learner   bool     // this server joins a cluster, and its member does not vote yet
+	voters    []string   // client URLs of the other members that vote
+	learner   bool       // this server joins a cluster, and its member does not vote yet
+	gate      *gate.Gate // nil on a server without kube-apiserver
 	etcd      *clientv3.Client
 	store     *etcdstore.Store
 	rotator   *rotation.Rotator

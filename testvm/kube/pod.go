@@ -5,11 +5,15 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/remotecommand"
+	"k8s.io/client-go/util/retry"
 )
 
 // Pod is a pod of package workload.
@@ -69,7 +73,11 @@ func (c *Client) RunPod(ctx context.Context, p Pod) (output string, err error) {
 	defer func() {
 		gone := context.WithoutCancel(ctx)
 		options := metav1.DeleteOptions{GracePeriodSeconds: seconds(0)}
-		if derr := c.CoreV1().Pods(p.Namespace).Delete(gone, p.Name, options); derr != nil && err == nil {
+		// What it ran may have had this very kube-apiserver start anew.
+		derr := retry.OnError(deleteBackoff(), func(e error) bool { return !apierrors.IsNotFound(e) }, func() error {
+			return c.CoreV1().Pods(p.Namespace).Delete(gone, p.Name, options)
+		})
+		if derr != nil && err == nil {
 			err = fmt.Errorf("run pod %s: delete it: %w", p.Name, derr)
 		}
 	}()
@@ -82,6 +90,11 @@ func (c *Client) RunPod(ctx context.Context, p Pod) (output string, err error) {
 		err = fmt.Errorf("run pod %s: it failed: %s", p.Name, output)
 	}
 	return output, err
+}
+
+// deleteBackoff tries for about a minute.
+func deleteBackoff() wait.Backoff {
+	return wait.Backoff{Duration: 500 * time.Millisecond, Factor: 1.5, Steps: 11}
 }
 
 // RunOnNode runs a program of a node, as its operator would, and returns what it printed. image is package workload's.
