@@ -25,9 +25,10 @@ import (
 
 // Bounds of finding out about a reset.
 const (
-	heardWithin = 2 * time.Second        // at start, where everything waits for it
-	resetEvery  = 10 * time.Second       // while the server runs
-	etcdGone    = time.Minute            // the kubelet gives the pod half of it
+	heardWithin = 2 * time.Second  // at start, where everything waits for it
+	resetEvery  = 10 * time.Second // while the server runs
+	etcdGone    = time.Minute      // the kubelet gives the pod half of it
+	apiGone     = 15 * time.Second
 	etcdPoll    = 200 * time.Millisecond // nobody tells when a lock is given back
 )
 
@@ -307,9 +308,36 @@ func (s *Server) noteService() error {
 	return file.Write(s.places.served, nil, 0o600)
 }
 
-// endMember has the pods go that run on data which is to be put away, and returns why joined with what kept them.
+// endMember has the pods go that run on data which is to be put away, and returns why joined with what kept them. The
+// kubelet asks kube-apiserver about pods that it ends, so that it must not be held; and kube-apiserver goes first,
+// which hangs where etcd has gone before it.
 func (s *Server) endMember(ctx context.Context, why error) error {
-	return errors.Join(why, s.removePod(staticpod.APIServer), s.removePod(staticpod.Etcd), s.awaitNoEtcd(ctx))
+	if s.gate != nil {
+		s.gate.Redirect("")
+	}
+	err := errors.Join(why, s.removePod(staticpod.APIServer))
+	s.awaitNoAPI(ctx)
+	return errors.Join(err, s.removePod(staticpod.Etcd), s.awaitNoEtcd(ctx))
+}
+
+// awaitNoAPI gives kube-apiserver some time to end. Without a majority of etcd it takes all there is.
+func (s *Server) awaitNoAPI(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, apiGone)
+	defer cancel()
+	tick := time.NewTicker(etcdPoll)
+	defer tick.Stop()
+	for {
+		conn, err := (&net.Dialer{Timeout: etcdPoll}).DialContext(ctx, "tcp", apiAddress)
+		if err != nil {
+			return
+		}
+		conn.Close()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // awaitNoEtcd returns when nobody has the data open: the next start is to put it away.
