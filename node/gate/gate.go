@@ -4,7 +4,8 @@
 // It exists for speed: a client that is refused (kubelet's registration, any informer) backs off, up to 7 s and 30 s,
 // long after the server has come up; a client that is held goes on in the instant of readiness. A kubelet that finds
 // volumes of an earlier boot is the exception: between two rounds of mounting it asks for its Node, so that holding it
-// would keep etcd's own pod from starting. For that time the gate ends connections at once.
+// would keep etcd's own pod from starting. For that time the gate does not listen: a connection that is
+// ended, in whatever way, is tried again by itself for ten seconds, one that is refused is not.
 //
 // It never looks into a connection: TLS stays end to end. Its readiness comes from node/server; kubelet and kube-proxy
 // are its users.
@@ -27,7 +28,7 @@ const maxConnections = 1024
 // dialTimeout bounds a connection attempt to an apiserver on this machine.
 const dialTimeout = 5 * time.Second
 
-// brief is how long the first bytes of a connection are awaited that may not be held until the target serves.
+// brief is how long the first bytes of a connection are awaited that is to be closed.
 const brief = 250 * time.Millisecond
 
 // Config says where to listen and where to.
@@ -35,8 +36,8 @@ type Config struct {
 	Listen string          // loopback address, such as 127.0.0.1:6444
 	Target string          // the apiserver, such as 127.0.0.1:6443
 	Ready  <-chan struct{} // closed when Target serves
-	// Patient is closed when connections may be held until Target serves; nil: from the start. Before that each is
-	// closed as soon as it has spoken (kubelet's volume reconciler, updateReconstructedFromNodeStatus).
+	// Patient is closed when connections may be held until Target serves, and the gate listens; nil: from the start
+	// (kubelet's volume reconciler, updateReconstructedFromNodeStatus).
 	Patient <-chan struct{}
 	Log     *slog.Logger
 }
@@ -52,7 +53,7 @@ type Gate struct {
 	passed map[net.Conn]bool
 }
 
-// New opens the listener, so that clients may be started as soon as it returns.
+// New opens the listener, so that clients may be started as soon as it returns; with Patient, Run opens it.
 func New(cfg Config) (*Gate, error) {
 	host, _, err := net.SplitHostPort(cfg.Listen)
 	if err != nil {
@@ -61,22 +62,26 @@ func New(cfg Config) (*Gate, error) {
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
 		return nil, fmt.Errorf("gate address %q: not a loopback address", cfg.Listen)
 	}
-	listener, err := net.Listen("tcp", cfg.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("open gate: %w", err)
-	}
-	if cfg.Patient == nil {
-		patient := make(chan struct{})
-		close(patient)
-		cfg.Patient = patient
-	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Gate{cfg: cfg, listener: listener, slots: make(chan struct{}, maxConnections), target: cfg.Target, passed: map[net.Conn]bool{}}, nil
+	g := &Gate{cfg: cfg, slots: make(chan struct{}, maxConnections), target: cfg.Target, passed: map[net.Conn]bool{}}
+	if cfg.Patient != nil {
+		return g, nil
+	}
+	return g, g.open()
 }
 
-// Addr is where the gate listens.
+func (g *Gate) open() error {
+	listener, err := net.Listen("tcp", g.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("open gate: %w", err)
+	}
+	g.listener = listener
+	return nil
+}
+
+// Addr is where the gate listens, once New has opened it.
 func (g *Gate) Addr() net.Addr { return g.listener.Addr() }
 
 // Redirect has connections go to another target from now on, or nowhere while it is empty, and ends those that there
@@ -113,6 +118,17 @@ func (g *Gate) leave(client net.Conn) {
 
 // Run passes connections on until ctx is done, then closes all of them and returns.
 func (g *Gate) Run(ctx context.Context) error {
+	if g.listener == nil {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-g.cfg.Patient:
+		case <-g.cfg.Ready:
+		}
+		if err := g.open(); err != nil {
+			return err
+		}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	var group sync.WaitGroup
 	defer group.Wait()
@@ -148,7 +164,7 @@ func (g *Gate) Run(ctx context.Context) error {
 
 // pass holds client until the target is ready, then copies both ways until either side ends.
 func (g *Gate) pass(ctx context.Context, client net.Conn) error {
-	if !g.hold(ctx, client) {
+	if !g.hold(ctx) {
 		return nil
 	}
 	target, ok := g.enter(client)
@@ -174,18 +190,7 @@ func (g *Gate) pass(ctx context.Context, client net.Conn) error {
 }
 
 // hold returns when the target is ready, or false when the connection is to be closed before.
-func (g *Gate) hold(ctx context.Context, client net.Conn) bool {
-	select {
-	case <-g.cfg.Ready:
-		return true
-	default:
-	}
-	select {
-	case <-g.cfg.Patient:
-	default:
-		listen(client)
-		return false
-	}
+func (g *Gate) hold(ctx context.Context) bool {
 	select {
 	case <-ctx.Done():
 		return false

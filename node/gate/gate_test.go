@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -156,23 +157,38 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// Before it may be patient, the gate ends connections, in good order; from then on it holds them.
-func TestGateHoldsNothingBeforeItMayBePatient(t *testing.T) {
+// Before it may be patient, nobody listens; from then on connections are held.
+func TestGateListensWhenItMayBePatient(t *testing.T) {
 	target, accepted := upper(t)
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := free.Addr().String()
+	free.Close()
 	ready, patient := make(chan struct{}), make(chan struct{})
-	g, stop := startWith(t, Config{Target: target, Ready: ready, Patient: patient})
-	defer stop()
-	for _, says := range []string{"", "hello\n"} {
-		c := dial(t, g)
-		if _, err := io.WriteString(c, says); err != nil {
-			t.Fatal(err)
+	g, err := New(Config{Listen: address, Target: target, Ready: ready, Patient: patient})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- g.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
-		if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
-			t.Fatalf("having said %q: got %d bytes, %v; want the connection to end", says, n, err)
-		}
+	}()
+	if _, err := net.Dial("tcp", address); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Fatalf("got %v, want a refusal", err)
 	}
 	close(patient)
-	c := dial(t, g)
+	var c net.Conn
+	for c == nil { // it opens any moment
+		c, _ = net.Dial("tcp", address)
+	}
+	defer c.Close()
 	if _, err := io.WriteString(c, "held\n"); err != nil {
 		t.Fatal(err)
 	}
