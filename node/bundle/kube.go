@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apiserver/pkg/server/options/encryptionconfig/controller"
 	"k8s.io/component-base/cli"
 	"k8s.io/component-base/logs"
 	_ "k8s.io/component-base/logs/json/register"          // --logging-format=json
@@ -21,11 +23,17 @@ import (
 	_ "k8s.io/client-go/plugin/pkg/client/auth" // kubectl's exec and OIDC credentials
 )
 
-func kubeAPIServer() int         { return component(apiserver.NewAPIServerCommand()) }
 func kubeControllerManager() int { return component(controllermanager.NewControllerManagerCommand()) }
 func kubeScheduler() int         { return component(scheduler.NewSchedulerCommand()) }
 func kubeProxy() int             { return component(proxy.NewProxyCommand()) }
 func kubelet() int               { return component(kubeletapp.NewKubeletCommand(context.Background())) }
+
+// kubeAPIServer looks for another encryption configuration more often than once a minute, upstream's time, which a
+// rotation of keys waits out three times (node/reencryption).
+func kubeAPIServer() int {
+	controller.EncryptionConfigFileChangePollDuration = 2 * time.Second
+	return component(apiserver.NewAPIServerCommand())
+}
 
 // component runs a daemon's command as upstream's main packages do.
 func component(command *cobra.Command) int { return cli.Run(command) }

@@ -30,6 +30,8 @@ const usage = `usage: node <verb> [arguments]
   certificate check|rotate-ca when certificates end; new authorities for the cluster
   token create|list|delete|generate|rotate
                               tokens that machines join with
+  secrets-encrypt status|rotate-keys|prepare|rotate|reencrypt|enable|disable
+                              keys that encrypt Secrets at rest
   etcd-snapshot save|list|delete|prune
                               snapshots of etcd
   kubectl, ctr, crictl, etcdctl ARGUMENTS...
@@ -54,6 +56,8 @@ func Main(args []string, version string, stdout, stderr io.Writer) int {
 		err = certificates(context.Background(), rest, time.Now(), stdout, stderr)
 	case "token":
 		err = tokenVerb(context.Background(), rest, time.Now(), stdout, stderr)
+	case "secrets-encrypt":
+		err = secretsEncrypt(context.Background(), rest, stdout, stderr)
 	case "etcd-snapshot":
 		err = snapshots(context.Background(), rest, stdout, stderr)
 	case "kubectl", "ctr", "crictl", "etcdctl":

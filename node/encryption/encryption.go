@@ -1,6 +1,7 @@
 // Package encryption makes the cluster's own symmetric secrets: the configuration with which kube-apiserver encrypts
-// Secrets at rest, its state, and the pre-shared key that servers keep for node-to-node encryption. It makes the
-// initial ones only and never rotates a key.
+// Secrets at rest, its state, and the pre-shared key that servers keep for node-to-node encryption. It makes the first
+// ones, and says what the next ones are when keys rotate (Settings); it never rewrites a Secret or changes a file that
+// is there: package reencryption does the one, and the bootstrap record the other.
 //
 // node/server calls Ensure before the first save of bootstrap data, which carries the files to other servers;
 // kube-apiserver reads the configuration. Formats: k3s pkg/secretsencrypt, k8s.io/apiserver/pkg/apis/apiserver/v1.
@@ -8,8 +9,6 @@ package encryption
 
 import (
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -17,6 +16,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"keelson/node/file"
 )
@@ -24,7 +24,6 @@ import (
 const (
 	keySize = 32 // both providers take 256-bit keys
 	pskSize = 48
-	stage   = "start" // the first of RKE2's stages of key rotation
 )
 
 // The EncryptionConfiguration document, with the fields that we write, in the order of the Go API type.
@@ -74,7 +73,7 @@ func Ensure(serverDir, providerName string) ([]string, error) {
 		}
 		// A state without its configuration says nothing; it is replaced below.
 		add("encryption-config.json", config)
-		add("encryption-state.json", State(config))
+		add("encryption-state.json", first(config))
 	case err != nil:
 		return nil, fmt.Errorf("ensure encryption: %w", err)
 	default:
@@ -82,7 +81,7 @@ func Ensure(serverDir, providerName string) ([]string, error) {
 			return nil, fmt.Errorf("load %s: %w", filepath.Join(cred, "encryption-config.json"), err)
 		}
 		if missing(cred, "encryption-state.json") {
-			add("encryption-state.json", State(config))
+			add("encryption-state.json", first(config))
 		}
 	}
 	if missing(cred, "ipsec.psk") {
@@ -101,33 +100,16 @@ func Ensure(serverDir, providerName string) ([]string, error) {
 // Config makes an EncryptionConfiguration with a fresh key of the provider, and identity to read what is not
 // encrypted.
 func Config(providerName string) ([]byte, error) {
-	fresh := &keys{[]key{{Name: providerName + "key", Secret: base64.StdEncoding.EncodeToString(random(keySize))}}}
-	first := provider{}
-	switch providerName {
-	case "aescbc":
-		first.AESCBC = fresh
-	case "secretbox":
-		first.Secretbox = fresh
-	default:
+	if providerName != "aescbc" && providerName != "secretbox" {
 		return nil, fmt.Errorf("encryption provider %q is neither aescbc nor secretbox", providerName)
 	}
-	out, err := json.Marshal(document{
-		Kind:       "EncryptionConfiguration",
-		APIVersion: "apiserver.config.k8s.io/v1",
-		Resources:  []resource{{Resources: []string{"secrets"}, Providers: []provider{first, {Identity: &struct{}{}}}}},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("render encryption config: %w", err)
-	}
-	return out, nil
+	k := NewKey(providerName, time.Time{})
+	k.Name = providerName + "key" // the first has no date
+	return Configuration{Keys: []Key{k}}.Render()
 }
 
-// State writes the state of a configuration that has never been rotated: the stage and the configuration's hash,
-// which is also the value of the node's annotation rke2.io/encryption-config-hash.
-func State(config []byte) []byte {
-	sum := sha256.Sum256(config)
-	return []byte(stage + "-" + hex.EncodeToString(sum[:]))
-}
+// first is the state of a configuration that has never been rotated.
+func first(config []byte) []byte { return []byte(Settings{Stage: Start, Data: config}.Mark()) }
 
 // check reads a configuration on disk. A rotation may have put identity first or added keys; only the provider
 // matters here.

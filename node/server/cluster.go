@@ -76,7 +76,7 @@ func (s *Server) saveBootstrap(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(written) > 0 {
+	if written = s.needRestart(written); len(written) > 0 {
 		return fmt.Errorf("the cluster's record replaced %s; starting again with them", strings.Join(written, ", "))
 	}
 	return nil

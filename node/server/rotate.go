@@ -81,6 +81,7 @@ func (s *Server) takeRecord(ctx context.Context) error {
 	if err != nil || len(written) == 0 {
 		return err
 	}
+	s.tellRecord()
 	s.log.Info("the cluster's record has changed", "written", len(written))
 	s.renewSurely(ctx)
 	return nil
@@ -163,6 +164,8 @@ func (s *Server) install() error {
 		Egress:         s.tunnels.Egress(),
 		RotateToken:    s.rotateToken,
 		RotateCA:       s.rotateCA,
+		EncryptStatus:  s.encryptStatus,
+		EncryptConfig:  s.encryptConfig,
 	}
 	if h.NoEtcd, h.NoAPI = s.settings.DisableEtcd, s.settings.DisableAPIServer; h.NoEtcd {
 		h.Members, h.Cluster = nil, nil

@@ -32,6 +32,7 @@ import (
 	"keelson/node/nodeobject"
 	"keelson/node/nodepassword"
 	"keelson/node/pki"
+	"keelson/node/reencryption"
 	"keelson/node/rotation"
 	"keelson/node/sequence"
 	"keelson/node/signing"
@@ -133,12 +134,14 @@ type Server struct {
 	balancer  *loadbalancer.Balancer // before the others' kube-apiservers, without one here
 	lines     *tunnel.Set            // to the servers of those
 
-	rejoined  atomic.Bool                          // this server's data was put away at this start
-	directory atomic.Pointer[nodeobject.Directory] // nil before kube-apiserver serves
-	snapshots atomic.Pointer[etcdsnapshot.Manager] // the same
-	telemetry atomic.Pointer[telemetry.Telemetry]  // the same
-	installed sync.Mutex                           // one set of answers at a time, made of the latest
-	renewing  sync.Mutex                           // one renewal at a time
+	rejoined      atomic.Bool                          // this server's data was put away at this start
+	directory     atomic.Pointer[nodeobject.Directory] // nil before kube-apiserver serves
+	snapshots     atomic.Pointer[etcdsnapshot.Manager] // the same
+	telemetry     atomic.Pointer[telemetry.Telemetry]  // the same
+	encryption    atomic.Pointer[reencryption.Manager] // the same
+	recordChanged chan struct{}                        // tells the encryption announcer
+	installed     sync.Mutex                           // one set of answers at a time, made of the latest
+	renewing      sync.Mutex                           // one renewal at a time
 
 	mu        sync.Mutex // guards what follows, and one line on the console at a time
 	apis      []string   // host:port of the cluster's kube-apiservers, as last seen
@@ -153,7 +156,10 @@ func New(cfg Config) (*Server, error) {
 	if err := sequence.Check(new(Server).steps()); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
-	return &Server{cfg: cfg, places: defaultPlaces(), log: cfg.Log, ready: make(chan struct{}), patient: make(chan struct{})}, nil
+	return &Server{
+		cfg: cfg, places: defaultPlaces(), log: cfg.Log, ready: make(chan struct{}), patient: make(chan struct{}),
+		recordChanged: make(chan struct{}, 1),
+	}, nil
 }
 
 // Run starts the server and keeps it running until ctx is done or a part that cannot be restarted fails.
