@@ -40,6 +40,8 @@ type Announcer struct {
 // Run announces the state of the files once kube-apiserver has loaded it, now and whenever they change.
 func (a Announcer) Run(ctx context.Context) error {
 	said := ""
+	timer := time.NewTimer(lookAgain)
+	defer timer.Stop()
 	for {
 		err := a.announce(ctx)
 		var again <-chan time.Time
@@ -48,8 +50,7 @@ func (a Announcer) Run(ctx context.Context) error {
 				said = text
 				a.Log.Info("encryption of Secrets is not announced yet", "reason", err)
 			}
-			timer := time.NewTimer(lookAgain)
-			defer timer.Stop()
+			timer.Reset(lookAgain)
 			again = timer.C
 		}
 		select {

@@ -25,8 +25,10 @@ func (s *Server) startEncryption(context.Context) error {
 	announcer := reencryption.Announcer{
 		ServerDir: s.server(), Node: s.settings.NodeName, Client: s.client, Changed: s.recordChanged, Log: s.log,
 	}
-	if announcer.Loaded, err = ownAPIServer(config); err != nil {
-		return err
+	if !s.settings.DisableAPIServer {
+		if announcer.Loaded, err = ownAPIServer(config); err != nil {
+			return err
+		}
 	}
 	config.QPS, config.Burst = reencryption.QPS, reencryption.Burst
 	secrets, err := metadata.NewForConfig(config)
