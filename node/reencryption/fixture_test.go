@@ -3,6 +3,7 @@ package reencryption
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 	metadatafake "k8s.io/client-go/metadata/fake"
 	kubetesting "k8s.io/client-go/testing"
@@ -116,7 +118,9 @@ func (l *lab) Replace(ctx context.Context, from, next encryption.Settings) error
 		if l.lazy[name] {
 			continue
 		}
-		if err := nodeobject.Ensure(ctx, l.nodes, name, nodeobject.Marks{Annotations: map[string]string{Annotation: next.Mark()}}); err != nil {
+		// Not nodeobject.Ensure: the fake client ignores field selectors.
+		patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, Annotation, next.Mark())
+		if _, err := l.nodes.CoreV1().Nodes().Patch(ctx, name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
 			return err
 		}
 	}
