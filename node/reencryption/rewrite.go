@@ -54,7 +54,7 @@ func (m *Manager) rewrite(ctx context.Context, c encryption.Configuration) error
 		}
 		m.Log.Warn("Secrets are not written anew yet", "secrets", brief(stale))
 	}
-	return errors.New("Secrets are written with another key again and again; is a server of the cluster cut off? No key is dropped")
+	return errors.New("write Secrets anew: they are written with another key again and again; is a server of the cluster cut off? No key is dropped")
 }
 
 // touchAll writes every Secret of the cluster without changing it, and counts them. A patch that changes nothing makes
