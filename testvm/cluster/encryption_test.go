@@ -53,9 +53,10 @@ func TestSecretsEncryption(t *testing.T) {
 		if told.Stage != "reencrypt_finished" || !told.HashMatch || len(told.InactiveKeys) != 0 || !strings.HasPrefix(key, "aescbckey-2") {
 			t.Errorf("%s: got %s", s.name, status)
 		}
+		here := c.client(s)
 		for i := range secrets {
 			name := fmt.Sprintf("kept-%d", i)
-			got, err := c.client(s).CoreV1().Secrets("default").Get(within(t, changeLimit), name, metav1.GetOptions{})
+			got, err := here.CoreV1().Secrets("default").Get(within(t, changeLimit), name, metav1.GetOptions{})
 			if err != nil || string(got.Data["name"]) != name {
 				t.Fatalf("%s: Secret %s: %v, %v", s.name, name, got, err)
 			}
