@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"keelson/node/agreement"
@@ -37,7 +36,7 @@ func (s *Server) joinCluster(ctx context.Context) error {
 	if err != nil || exists {
 		return err
 	}
-	client, err := s.awaitJoinServer(ctx, s.joinServers(members))
+	client, err := s.awaitJoinServer(ctx, s.supervisors(members))
 	if err != nil {
 		return fmt.Errorf("join the cluster: %w", err)
 	}
@@ -56,20 +55,6 @@ func (s *Server) joinCluster(ctx context.Context) error {
 	}
 	s.milestone("cluster found")
 	return nil
-}
-
-// joinServers are whom to ask: the server of the settings, and those beside the members that a server joins again.
-func (s *Server) joinServers(members []string) []string {
-	var all []string
-	if s.settings.Server != "" {
-		all = append(all, s.settings.Server)
-	}
-	for _, m := range members {
-		if server := supervisorOf(m); server != "" && !slices.Contains(all, server) && !s.isMe(server) {
-			all = append(all, server)
-		}
-	}
-	return all
 }
 
 // awaitJoinServer asks the join servers in turn until one answers. What waiting cannot mend is an error at once; what

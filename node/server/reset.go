@@ -53,7 +53,11 @@ func (s *Server) settleReset(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, heardWithin)
 	defer cancel()
 	heard := make(chan error)
-	servers := s.supervisorsOf(known.Members)
+	var members []string
+	for _, m := range known.Members {
+		members = append(members, m.ClientURLs...)
+	}
+	servers := s.supervisors(members)
 	for _, server := range servers {
 		go func() { heard <- s.followReset(ctx, l, server) }()
 	}
@@ -160,39 +164,29 @@ func (s *Server) localReset(context.Context) (clusterreset.Local, error) {
 	return l, err
 }
 
-// supervisorsOf are the supervisors that may have heard of a reset: the one to join, and those beside etcd's members.
-func (s *Server) supervisorsOf(members []etcd.Member) []string {
-	var all []string
+// supervisors are whom to ask about the cluster: the server of the settings, and the supervisors beside etcd's members,
+// whose client URLs are given; never this one.
+func (s *Server) supervisors(clientURLs []string) []string {
+	var own, all []string
+	for _, a := range s.settings.NodeIP {
+		own = append(own, supervisorAt(a.String()))
+	}
 	if s.settings.Server != "" {
 		all = append(all, s.settings.Server)
 	}
-	for _, m := range members {
-		for _, client := range m.ClientURLs {
-			if server := supervisorOf(client); server != "" && !slices.Contains(all, server) && !s.isMe(server) {
-				all = append(all, server)
-			}
+	for _, client := range clientURLs {
+		u, err := url.Parse(client)
+		if err != nil || u.Hostname() == "" {
+			continue
+		}
+		if server := supervisorAt(u.Hostname()); !slices.Contains(own, server) && !slices.Contains(all, server) {
+			all = append(all, server)
 		}
 	}
 	return all
 }
 
-// supervisorOf is the supervisor on the machine of an etcd member's client URL; "" where that is none.
-func supervisorOf(client string) string {
-	u, err := url.Parse(client)
-	if err != nil || u.Hostname() == "" {
-		return ""
-	}
-	return "https://" + net.JoinHostPort(u.Hostname(), "9345")
-}
-
-func (s *Server) isMe(server string) bool {
-	for _, a := range s.settings.NodeIP {
-		if server == "https://"+net.JoinHostPort(a.String(), "9345") {
-			return true
-		}
-	}
-	return false
-}
+func supervisorAt(host string) string { return "https://" + net.JoinHostPort(host, supervisorPort) }
 
 // hear asks a server for its cluster. It is believed if it shows that cluster's authority and takes its token.
 func (s *Server) hear(ctx context.Context, server string) (clusterreset.Remote, *supervisorclient.Client, error) {
@@ -253,13 +247,7 @@ func (s *Server) putAway(ctx context.Context, client *supervisorclient.Client, w
 // watchReset ends this server when the cluster is reset without it: the next start joins anew. It looks from before
 // etcd serves, because the rest of a cluster that was reset never will.
 func (s *Server) watchReset(context.Context) error {
-	servers := s.supervisorsOf(nil)
-	for _, url := range s.voters {
-		if server := supervisorOf(url); server != "" && !slices.Contains(servers, server) && !s.isMe(server) {
-			servers = append(servers, server)
-		}
-	}
-	for _, server := range servers {
+	for _, server := range s.supervisors(s.voters) {
 		s.background("cluster reset", func(ctx context.Context) error {
 			ask := func(ctx context.Context) (clusterreset.Remote, error) {
 				r, _, err := s.hear(ctx, server)

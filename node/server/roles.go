@@ -260,7 +260,7 @@ func (s *Server) followAPIServers(context.Context) error {
 				s.setAPIServers(list)
 			case err == nil && !waiting:
 				waiting = true
-				s.console(fmt.Sprintf("waiting for a server with a control plane to join at https://%s", net.JoinHostPort(s.settings.NodeIP[0].String(), supervisorPort)))
+				s.console(fmt.Sprintf("waiting for a server with a control plane to join at %s", supervisorAt(s.settings.NodeIP[0].String())))
 			}
 		}
 		return nil
