@@ -73,10 +73,8 @@ func (s *Server) awaitJoinServer(ctx context.Context, servers []string) (*superv
 			said = text
 			s.console("waiting for the cluster: " + text)
 		}
-		select {
-		case <-ctx.Done():
-			return nil, errors.Join(context.Cause(ctx), err)
-		case <-time.After(pause/2 + rand.N(pause)):
+		if cause := wait(ctx, pause/2+rand.N(pause)); cause != nil {
+			return nil, errors.Join(cause, err)
 		}
 	}
 }

@@ -182,40 +182,27 @@ func (s *Server) otherAPIServer() string {
 
 // awaitEtcdAnew returns when this server's etcd has gone and takes connections again.
 func (s *Server) awaitEtcdAnew(ctx context.Context) error {
-	tick := time.NewTicker(etcdPoll)
-	defer tick.Stop()
-	for gone := false; ; {
-		conn, err := (&net.Dialer{Timeout: etcdPoll}).DialContext(ctx, "tcp", s.places.etcd)
-		if err == nil {
-			conn.Close()
-		}
-		if gone && err == nil {
-			return nil
-		}
-		gone = gone || err != nil
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("await etcd anew: %w", context.Cause(ctx))
-		case <-tick.C:
+	for _, there := range []bool{false, true} {
+		for listens(ctx, s.places.etcd) != there {
+			if err := wait(ctx, etcdPoll); err != nil {
+				return fmt.Errorf("await etcd anew: %w", err)
+			}
 		}
 	}
+	return nil
 }
 
 // awaitSpare waits until etcd goes on without this server's member.
 func (s *Server) awaitSpare(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, spareWithin)
 	defer cancel()
-	tick := time.NewTicker(spareEvery)
-	defer tick.Stop()
 	for {
 		err := member.Spare(ctx, s.memberConfig())
 		if err == nil {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(context.Cause(ctx), err)
-		case <-tick.C:
+		if cause := wait(ctx, spareEvery); cause != nil {
+			return errors.Join(cause, err)
 		}
 	}
 }

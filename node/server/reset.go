@@ -312,19 +312,7 @@ func (s *Server) endMember(ctx context.Context, why error) error {
 func (s *Server) awaitNoAPI(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, apiGone)
 	defer cancel()
-	tick := time.NewTicker(etcdPoll)
-	defer tick.Stop()
-	for {
-		conn, err := (&net.Dialer{Timeout: etcdPoll}).DialContext(ctx, "tcp", apiAddress)
-		if err != nil {
-			return
-		}
-		conn.Close()
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	for listens(ctx, apiAddress) && wait(ctx, etcdPoll) == nil {
 	}
 }
 
@@ -332,17 +320,13 @@ func (s *Server) awaitNoAPI(ctx context.Context) {
 func (s *Server) awaitNoEtcd(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, etcdGone)
 	defer cancel()
-	tick := time.NewTicker(etcdPoll)
-	defer tick.Stop()
 	for {
 		running, err := etcd.Running(s.settings.DataDir)
 		if err != nil || !running {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("etcd still runs: %w; restart the machine", context.Cause(ctx))
-		case <-tick.C:
+		if err := wait(ctx, etcdPoll); err != nil {
+			return fmt.Errorf("etcd still runs: %w; restart the machine", err)
 		}
 	}
 }

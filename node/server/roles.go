@@ -314,15 +314,3 @@ func (s *Server) controlMembers(context.Context) error {
 	}
 	return s.runController(client)
 }
-
-// wait lasts d, or until ctx ends.
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
-}

@@ -95,10 +95,8 @@ func (s *Server) renewSurely(ctx context.Context) time.Time {
 			return due
 		}
 		s.log.Error("certificates are not renewed everywhere; this is tried again", "error", err)
-		select {
-		case <-ctx.Done():
+		if wait(ctx, leastRenewal) != nil {
 			return due
-		case <-time.After(leastRenewal):
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"keelson/node/gate"
 	"keelson/node/worker"
@@ -12,7 +13,7 @@ import (
 // openGate lets local clients of kube-apiserver begin to wait for it.
 func (s *Server) openGate(context.Context) error {
 	c := gate.Config{Listen: gateAddress, Target: apiAddress, Ready: s.ready, Log: s.log}
-	if pods, err := os.ReadDir(s.places.pods); err == nil && len(pods) > 0 {
+	if pods, err := os.ReadDir(filepath.Join(s.places.kubelet, "pods")); err == nil && len(pods) > 0 {
 		c.Patient = s.patient
 	}
 	g, err := gate.New(c)

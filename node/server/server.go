@@ -46,7 +46,6 @@ import (
 // places are folders and files that are not settings. Only tests have others than these.
 type places struct {
 	images    string // the system images' layout
-	pods      string // what the kubelet keeps of pods
 	templates string // the image's add-ons
 	// served is on a file system in memory: it is as old as etcd's first service since the machine started.
 	served string
@@ -63,7 +62,6 @@ type places struct {
 func defaultPlaces() places {
 	return places{
 		images:    systemimage.DefaultDir,
-		pods:      "/var/lib/kubelet/pods",
 		templates: "/usr/lib/keelson/manifests",
 		served:    "/run/keelson/etcd-served",
 		started:   "/run/keelson/node-started",
