@@ -32,15 +32,10 @@ func (s *Server) etcdEndpoint() string { return "https://" + s.places.etcd }
 
 // awaitEtcd connects to the member and returns when it serves.
 func (s *Server) awaitEtcd(ctx context.Context) error {
-	// The client outlives this step.
-	client, err := etcd.NewClient(context.WithoutCancel(ctx), s.etcdFiles())
+	client, err := s.connectEtcd(ctx)
 	if err != nil {
 		return err
 	}
-	s.background("etcd client", func(ctx context.Context) error {
-		<-ctx.Done()
-		return client.Close()
-	})
 	if len(s.voters) > 0 {
 		err := member.Promote(ctx, s.memberConfig(), s.voters)
 		if errors.Is(err, member.ErrRemoved) {
@@ -63,6 +58,19 @@ func (s *Server) awaitEtcd(ctx context.Context) error {
 		close(s.patient)
 	}
 	return nil
+}
+
+// connectEtcd makes a client of this server's own etcd that lasts as long as the server does. Nothing is asked yet.
+func (s *Server) connectEtcd(ctx context.Context) (*clientv3.Client, error) {
+	client, err := etcd.NewClient(context.WithoutCancel(ctx), s.etcdFiles())
+	if err != nil {
+		return nil, err
+	}
+	s.background("etcd client", func(ctx context.Context) error {
+		<-ctx.Done()
+		return client.Close()
+	})
+	return client, nil
 }
 
 func (s *Server) useEtcd(client *clientv3.Client) {

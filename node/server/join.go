@@ -88,11 +88,9 @@ func (s *Server) askServer(ctx context.Context, server string) (*supervisorclien
 	}
 	secret := token.Secret(s.settings.Token)
 	if secret == "" {
-		users, err := token.LoadPasswd(s.server("cred", "passwd"))
-		if err != nil {
+		if secret, err = s.ownPassword(); err != nil {
 			return nil, err
 		}
-		secret = token.PasswordsOf(users).Server
 	}
 	access, err := trust.Validate(ctx, trust.Config{
 		Server: server, Token: secret, User: token.UserServer, CA: known,

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"keelson/node/bootstrapdata"
 	"keelson/node/clusterreset"
 	"keelson/node/etcd"
@@ -114,17 +116,23 @@ func (s *Server) knownPasswords() ([]token.Secret, error) {
 		}
 		all = append(all, p)
 	}
-	users, err := token.LoadPasswd(s.server("cred", "passwd"))
+	p, err := s.ownPassword()
 	if err != nil {
 		return nil, err
 	}
-	if p := token.PasswordsOf(users).Server; p != "" && !slices.Contains(all, p) {
+	if p != "" && !slices.Contains(all, p) {
 		all = append(all, p)
 	}
 	if len(all) == 0 {
 		return nil, errors.New("reset the cluster: no token is known: set token to the one that was valid when the snapshot was taken")
 	}
 	return all, nil
+}
+
+// ownPassword is the server's password in this machine's files; empty where there is none.
+func (s *Server) ownPassword() (token.Secret, error) {
+	users, err := token.LoadPasswd(s.server("cred", "passwd"))
+	return token.PasswordsOf(users).Server, err
 }
 
 // fetchSnapshot takes a snapshot out of the object store of the settings.
@@ -188,13 +196,14 @@ func (s *Server) supervisors(clientURLs []string) []string {
 
 func supervisorAt(host string) string { return "https://" + net.JoinHostPort(host, supervisorPort) }
 
-// hear asks a server for its cluster. It is believed if it shows that cluster's authority and takes its token.
-func (s *Server) hear(ctx context.Context, server string) (clusterreset.Remote, *supervisorclient.Client, error) {
+// hear asks a server for its cluster, and for etcd's members there. It is believed if it shows that cluster's authority
+// and takes its token.
+func (s *Server) hear(ctx context.Context, server string) (clusterreset.Remote, []supervisorclient.Member, error) {
 	client, err := s.askServer(ctx, server)
 	if err != nil {
 		return clusterreset.Remote{}, nil, err
 	}
-	text, err := client.ClusterInfo(ctx)
+	members, text, err := client.ClusterInfo(ctx)
 	if err != nil || len(text) == 0 {
 		return clusterreset.Remote{}, nil, err
 	}
@@ -202,13 +211,13 @@ func (s *Server) hear(ctx context.Context, server string) (clusterreset.Remote, 
 	if err := json.Unmarshal(text, &r.Info); err != nil {
 		return clusterreset.Remote{}, nil, fmt.Errorf("read what %s says of its cluster: %w", server, err)
 	}
-	return r, client, nil
+	return r, members, nil
 }
 
 // followReset puts this server's data away if a server of the reset cluster can be heard. Who cannot be heard is no
 // error: most starts find nobody there yet.
 func (s *Server) followReset(ctx context.Context, l clusterreset.Local, server string) error {
-	remote, client, err := s.hear(ctx, server)
+	remote, members, err := s.hear(ctx, server)
 	if err != nil {
 		s.log.Info("not heard before etcd starts", "server", server, "error", err)
 		return nil
@@ -218,18 +227,14 @@ func (s *Server) followReset(ctx context.Context, l clusterreset.Local, server s
 	case clusterreset.Conflict:
 		return errors.New(why)
 	case clusterreset.Rejoin:
-		return s.putAway(ctx, client, why)
+		return s.putAway(members, why)
 	}
 	return nil
 }
 
 // putAway has this server join the cluster that was reset without it. The pods that run on the old data, should the
 // kubelet find them, must not start before the new ones are written.
-func (s *Server) putAway(ctx context.Context, client *supervisorclient.Client, why string) error {
-	members, err := client.DBInfo(ctx)
-	if err != nil {
-		return fmt.Errorf("join the reset cluster: %w", err)
-	}
+func (s *Server) putAway(members []supervisorclient.Member, why string) error {
 	if !s.rejoined.CompareAndSwap(false, true) {
 		return nil // another server of that cluster was faster
 	}
@@ -246,14 +251,23 @@ func (s *Server) putAway(ctx context.Context, client *supervisorclient.Client, w
 
 // watchReset ends this server when the cluster is reset without it: the next start joins anew. It looks from before
 // etcd serves, because the rest of a cluster that was reset never will.
-func (s *Server) watchReset(context.Context) error {
-	for _, server := range s.supervisors(s.voters) {
+func (s *Server) watchReset(ctx context.Context) error {
+	servers := s.supervisors(s.voters)
+	if len(servers) == 0 {
+		return nil
+	}
+	client, err := s.connectEtcd(ctx)
+	if err != nil {
+		return err
+	}
+	local := func(ctx context.Context) (clusterreset.Local, error) { return s.servingReset(ctx, client) }
+	for _, server := range servers {
 		s.background("cluster reset", func(ctx context.Context) error {
 			ask := func(ctx context.Context) (clusterreset.Remote, error) {
 				r, _, err := s.hear(ctx, server)
 				return r, err
 			}
-			err := clusterreset.Watch(ctx, resetEvery, s.servingReset, ask, s.log)
+			err := clusterreset.Watch(ctx, resetEvery, local, ask, s.log)
 			if errors.Is(err, clusterreset.ErrRejoin) {
 				err = s.endMember(ctx, err)
 			}
@@ -264,19 +278,14 @@ func (s *Server) watchReset(context.Context) error {
 }
 
 // servingReset is localReset of a server whose etcd may serve writes with others.
-func (s *Server) servingReset(ctx context.Context) (clusterreset.Local, error) {
+func (s *Server) servingReset(ctx context.Context, kv clientv3.KV) (clusterreset.Local, error) {
 	l, err := s.localReset(ctx)
 	if err != nil || !l.Running {
 		return l, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, heardWithin)
 	defer cancel()
-	client, err := etcd.NewClient(ctx, s.etcdFiles())
-	if err != nil {
-		return l, err
-	}
-	defer client.Close()
-	_, err = client.Get(ctx, clusterreset.EpochKey)
+	_, err = kv.Get(ctx, clusterreset.EpochKey)
 	l.Quorum = err == nil
 	l.Served = time.Now()
 	if info, err := os.Stat(s.places.served); err == nil {

@@ -171,14 +171,10 @@ func (s *Server) openEtcdBalancer(context.Context) error {
 
 // awaitOthersEtcd connects to the others' members, returns when they serve, and follows who they are from then on.
 func (s *Server) awaitOthersEtcd(ctx context.Context) error {
-	client, err := etcd.NewClient(context.WithoutCancel(ctx), s.etcdFiles()) // it outlives this step
+	client, err := s.connectEtcd(ctx)
 	if err != nil {
 		return err
 	}
-	s.background("etcd client", func(ctx context.Context) error {
-		<-ctx.Done()
-		return client.Close()
-	})
 	said := ""
 	list := etcd.Addresses(s.voters)
 	for {

@@ -114,18 +114,19 @@ type Member struct {
 
 // DBInfo lists etcd's members.
 func (c *Client) DBInfo(ctx context.Context) ([]Member, error) {
-	var answer struct {
-		Members []Member `json:"members"`
-	}
-	return answer.Members, c.getJSON(ctx, "/db/info", &answer)
+	members, _, err := c.ClusterInfo(ctx)
+	return members, err
 }
 
-// ClusterInfo reads what a server of ours says of its cluster beside etcd's members; empty where it is another's.
-func (c *Client) ClusterInfo(ctx context.Context) (json.RawMessage, error) {
+// ClusterInfo lists etcd's members, and reads what a server of ours says of its cluster beside them; empty where it is
+// another's.
+func (c *Client) ClusterInfo(ctx context.Context) ([]Member, json.RawMessage, error) {
 	var answer struct {
+		Members []Member        `json:"members"`
 		Keelson json.RawMessage `json:"keelson"`
 	}
-	return answer.Keelson, c.getJSON(ctx, "/db/info", &answer)
+	err := c.getJSON(ctx, "/db/info", &answer)
+	return answer.Members, answer.Keelson, err
 }
 
 // ReplaceAuthorities sends a new set of authorities, the JSON of bootstrap data.
