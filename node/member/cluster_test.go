@@ -23,6 +23,7 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 
 	"keelson/node/etcd"
+	"keelson/node/etcdsnapshot/etcdtest"
 	"keelson/node/pki"
 )
 
@@ -213,7 +214,7 @@ func (m *machine) run() error {
 	if err != nil {
 		return err
 	}
-	if m.etcd, err = embed.StartEtcd(c); err != nil {
+	if m.etcd, err = etcdtest.Embed(c); err != nil {
 		return err
 	}
 	m.lock.Lock()

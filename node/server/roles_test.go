@@ -21,6 +21,7 @@ import (
 
 	"keelson/node/config"
 	"keelson/node/etcd"
+	"keelson/node/etcdsnapshot/etcdtest"
 	"keelson/node/member"
 	"keelson/node/supervisorclient"
 )
@@ -121,7 +122,7 @@ func (n *node) runEtcd(t *testing.T) error {
 	if err != nil {
 		return err
 	}
-	if n.store, err = embed.StartEtcd(c); err == nil {
+	if n.store, err = etcdtest.Embed(c); err == nil {
 		t.Cleanup(n.kill)
 	}
 	return err

@@ -21,6 +21,7 @@ import (
 
 	"keelson/node/config"
 	"keelson/node/etcd"
+	"keelson/node/etcdsnapshot/etcdtest"
 	"keelson/node/nodeobject"
 	"keelson/node/sequence"
 	"keelson/node/token"
@@ -143,7 +144,7 @@ func runEtcd(s *Server) error {
 	if err != nil {
 		return err
 	}
-	e, err := embed.StartEtcd(c)
+	e, err := etcdtest.Embed(c)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,9 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"keelson/node/etcd"
 )
@@ -63,7 +66,7 @@ func Start(t testing.TB, n int, change func(i int, c *embed.Config)) []*Member {
 		if change != nil {
 			change(i, c)
 		}
-		server, err := embed.StartEtcd(c)
+		server, err := Embed(c)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +96,7 @@ func Serve(t testing.TB, m *Member) {
 	dir := t.TempDir()
 	writeCertificates(t, dir)
 	m.Client = NewClient(t, dir, m.Endpoint)
-	server, err := embed.StartEtcd(Config(t, m, dir))
+	server, err := Embed(Config(t, m, dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,6 +108,23 @@ func Serve(t testing.TB, m *Member) {
 // Free returns a member that is yet to be served, on data in dir.
 func Free(t testing.TB, name, dir string) *Member {
 	return &Member{Name: name, Dir: dir, Endpoint: freeURL(t), PeerURL: freeURL(t)}
+}
+
+// Embed is embed.StartEtcd for a process that does not end with its member. A member that was removed panics when it is
+// asked for its status before it has gone (etcd 3.7, IsLocalMemberLearner); on a machine only etcd's own process ends.
+func Embed(c *embed.Config) (*embed.Etcd, error) {
+	c.GRPCAdditionalServerOptions = append(c.GRPCAdditionalServerOptions, grpc.ChainUnaryInterceptor(survive))
+	return embed.StartEtcd(c)
+}
+
+// survive answers what a client sees of a process that ended.
+func survive(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (answer any, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			answer, err = nil, status.Errorf(codes.Unavailable, "etcd ended: %v", cause)
+		}
+	}()
+	return handle(ctx, request)
 }
 
 // Config is what a member runs with.
