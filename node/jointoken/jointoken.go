@@ -1,6 +1,6 @@
 // Package jointoken is bootstrap tokens: short-lived tokens that agents join with. Each is a Secret in kube-system, in
-// kubeadm's form, so that kubectl, kubeadm and RKE2 read it, and kube-controller-manager removes it when it has
-// expired (spec 1.5; k8s.io/cluster-bootstrap token/api).
+// kubeadm's form, so that kubectl, kubeadm and RKE2 read it (spec 1.5; k8s.io/cluster-bootstrap token/api). It stays for
+// some days after it has expired, opening nothing, so that who still shows it is told so (Cleaner).
 //
 // It never talks to the listener that takes the tokens, and tells strangers nothing about those that exist.
 // node/command makes, lists and deletes them; supervisorapi's BootstrapToken hook asks Verifier.

@@ -153,6 +153,12 @@ func TestVerify(t *testing.T) {
 			t.Errorf("%s: got %v, %v; want %v, %v", c.name, got, err, c.groups, c.err)
 		}
 	}
+	now = end.Add(time.Hour)
+	_, err := v.Verify(t.Context(), "abcdef", "0123456789abcdef")
+	if want := "the bootstrap token abcdef expired at " + end.UTC().Format(time.RFC3339) + ": make a new one with `node token create`"; err == nil || err.Error() != want {
+		t.Errorf("after its end: got %v, want %s", err, want)
+	}
+	now = at()
 	down := errors.New("down")
 	client.PrependReactor("get", "secrets", func(k8stesting.Action) (bool, runtime.Object, error) { return true, nil, down })
 	if _, err := v.Verify(t.Context(), "abcdef", "0123456789abcdef"); !errors.Is(err, down) || errors.Is(err, jointoken.ErrUnknown) {

@@ -22,6 +22,20 @@ var (
 	ErrUsage   = errors.New("bootstrap token is not for authentication")
 )
 
+// Expired is the ErrExpired of one token.
+type Expired struct {
+	ID string
+	At time.Time
+}
+
+// Error implements error, for who joins.
+func (e *Expired) Error() string {
+	return fmt.Sprintf("the bootstrap token %s expired at %s: make a new one with `node token create`", e.ID, e.At.UTC().Format(time.RFC3339))
+}
+
+// Is makes it an ErrExpired.
+func (e *Expired) Is(target error) bool { return target == ErrExpired }
+
 // User is who has shown a token.
 type User struct {
 	Name   string
@@ -66,7 +80,7 @@ func (v Verifier) Verify(ctx context.Context, id string, secret token.Secret) (U
 	}
 	switch {
 	case !t.Expires.IsZero() && !now().Before(t.Expires):
-		return User{}, ErrExpired
+		return User{}, &Expired{ID: t.ID, At: t.Expires}
 	case !slices.Contains(t.Usages, "authentication"):
 		return User{}, ErrUsage
 	}

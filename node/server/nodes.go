@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -50,6 +51,7 @@ func (s *Server) followCluster(ctx context.Context) error {
 	s.background("node directory", directory.Run)
 	s.nodes.Use(s.client)
 	s.background("node passwords", s.nodes.Run)
+	s.background("bootstrap tokens", jointoken.Cleaner{Secrets: s.client.CoreV1().Secrets(metav1.NamespaceSystem), Log: s.log}.Run)
 	err := s.persist(ctx, func(ctx context.Context) error { return s.nodes.Check(ctx, s.settings.NodeName, s.password, false) })
 	if errors.Is(err, nodepassword.ErrRejected) {
 		// The server's own kubelet has its certificate from the authorities that it holds; nobody else gets one by
@@ -68,10 +70,12 @@ func (s *Server) bootstrapToken(ctx context.Context, id string, secret token.Sec
 	// s.client was set before s.ready was closed, which isReady has seen.
 	client := jointoken.Client{Secrets: s.client.CoreV1().Secrets(metav1.NamespaceSystem)}
 	user, err := jointoken.Verifier{Get: client.Getter()}.Verify(ctx, id, secret)
-	for _, refused := range []error{jointoken.ErrUnknown, jointoken.ErrExpired, jointoken.ErrUsage} {
-		if errors.Is(err, refused) {
-			return "", nil, fmt.Errorf("%w: %w", supervisorapi.ErrCredentials, err)
-		}
+	switch {
+	case errors.Is(err, jointoken.ErrUnknown):
+		return "", nil, fmt.Errorf("%w: %w", supervisorapi.ErrCredentials, err)
+	case errors.Is(err, jointoken.ErrExpired), errors.Is(err, jointoken.ErrUsage):
+		// Verifier says so only to who has shown the right secret.
+		return "", nil, fmt.Errorf("%w: %w", supervisorapi.ErrCredentials, &supervisorapi.Refusal{Code: http.StatusUnauthorized, Message: err.Error()})
 	}
 	return user.Name, user.Groups, err
 }

@@ -62,7 +62,8 @@ func (s *site) refusals(a, b, c *box) {
 	})
 	step.Run("agents", func(t *testing.T) {
 		s.t = t
-		expired := s.bootstrapToken("aaaaaa", time.Now().Add(-time.Minute))
+		end := time.Now().Add(-time.Minute)
+		expired := s.bootstrapToken("aaaaaa", end)
 		good := s.bootstrapToken("bbbbbb", time.Now().Add(time.Hour))
 		for _, refused := range []struct {
 			name   string
@@ -74,7 +75,8 @@ func (s *site) refusals(a, b, c *box) {
 		}{
 			{"wrong token", a.url(), "wrong", nil, trust.ErrWrongToken, "copy the token from"},
 			{"wrong hash", a.url(), wrong, nil, trust.ErrCAHash, "and the token names"},
-			{"expired token", c.url(), expired, nil, trust.ErrBootstrapToken, "`node token create` makes one"},
+			{"expired token", c.url(), expired, nil, trust.ErrBootstrapToken, "the bootstrap token aaaaaa expired at " + end.UTC().Format(time.RFC3339) + ": make a new one with `node token create`"},
+			{"expired token, wrong secret", c.url(), "aaaaaa.0000000000000001", nil, trust.ErrBootstrapToken, "token aaaaaa is unknown"},
 			{"an hour behind", a.url(), clusterToken, func(c *trust.Config) { c.Now = func() time.Time { return time.Now().Add(-time.Hour) } }, trust.ErrClock, "set the clocks"},
 			{"an hour ahead", a.url(), clusterToken, func(c *trust.Config) { c.Now = func() time.Time { return time.Now().Add(time.Hour) } }, trust.ErrClock, "set the clocks"},
 			{"somebody else's certificate", imposter, a.whole(), nil, trust.ErrCertificate, "check the address"},

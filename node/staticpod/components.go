@@ -131,7 +131,7 @@ func (s Server) apiServer() (definition, error) {
 func (s Server) controllerManager() definition {
 	kubeconfig := s.cred("controller.kubeconfig")
 	args := map[string]string{
-		"controllers":                      "*,tokencleaner",
+		"controllers":                      "*", // RKE2 adds tokencleaner; see jointoken.Cleaner
 		"kubeconfig":                       kubeconfig,
 		"authentication-kubeconfig":        kubeconfig,
 		"authorization-kubeconfig":         kubeconfig,

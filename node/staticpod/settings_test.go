@@ -86,7 +86,7 @@ func TestSettingsReachTheirFlags(t *testing.T) {
 		{"nobody may ask without a name", func(s *Server) { s.AuthenticationConfig = "" }, APIServer, "anonymous-auth", "false"},
 		{"another data folder", func(s *Server) { s.DataDir = "/srv/k" }, Etcd, "config-file", "/srv/k/server/db/etcd/config"},
 		{"cloud configuration", func(s *Server) { s.CloudConfig = "/x.yaml" }, CloudController, "cloud-config", "/x.yaml"},
-		{"controllers that Kubernetes has", func(*Server) {}, ControllerManager, "controllers", "*,tokencleaner"},
+		{"controllers that Kubernetes has", func(*Server) {}, ControllerManager, "controllers", "*"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := server()

@@ -85,6 +85,10 @@ func (s *Server) byBootstrapToken(r *http.Request, in *installed, id string, sec
 	name, groups, err := in.bootstrapToken(r.Context(), id, secret)
 	switch {
 	case errors.Is(err, ErrCredentials):
+		var told *Refusal
+		if errors.As(err, &told) {
+			return identity{}, fmt.Errorf("%w: %w", errCredentials, told)
+		}
 		return identity{}, errCredentials
 	case err != nil:
 		return identity{}, fmt.Errorf("bootstrap token: %w", err)

@@ -49,6 +49,8 @@ func (b *bench) everything(t testing.TB) Handlers {
 			return "", nil, errors.New("kube-apiserver does not answer")
 		case secret != "0123456789abcdef":
 			return "", nil, ErrCredentials
+		case id == "ended0":
+			return "", nil, fmt.Errorf("%w: %w", ErrCredentials, &Refusal{Code: 401, Message: "the bootstrap token ended0 expired at noon"})
 		}
 		return "system:bootstrap:" + id, []string{"system:bootstrappers", "system:masters", "system:nodes", token.RoleServer}, nil
 	}
@@ -147,6 +149,8 @@ func TestEveryEndpoint(t *testing.T) {
 
 		{"bootstrap token is no server", boot, "GET", "/v1-rke2/server-bootstrap", "", "", 403, ""},
 		{"bootstrap token, wrong", credential{bearer: "abcdef.0123456789abcdeX"}, "GET", "/v1-rke2/readyz", "", "", 401, ""},
+		{"bootstrap token, expired", credential{bearer: "ended0.0123456789abcdef"}, "GET", "/v1-rke2/readyz", "", "", 401, "ended0 expired at noon"},
+		{"bootstrap token, expired, wrong secret", credential{bearer: "ended0.0123456789abcdeX"}, "GET", "/v1-rke2/readyz", "", "", 401, "not authorized"},
 		{"bootstrap token, unknown", credential{bearer: "abcdef.0000000000000000"}, "GET", "/v1-rke2/readyz", "", "", 401, ""},
 		{"bootstrap token, nobody can tell", credential{bearer: "absent.0123456789abcdef"}, "GET", "/v1-rke2/readyz", "", "", 503, ""},
 

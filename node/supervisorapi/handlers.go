@@ -47,7 +47,8 @@ type Handlers struct {
 	Cluster func(ctx context.Context) (any, error)
 
 	// BootstrapToken tells whom a bootstrap token stands for; ErrCredentials is nobody, another error that nobody can
-	// tell now.
+	// tell now. An ErrCredentials that holds a Refusal is shown with its text: that is for who has shown the right
+	// secret of a token that is no longer one.
 	BootstrapToken func(ctx context.Context, id string, secret token.Secret) (name string, groups []string, err error)
 	// NodePassword tells whether a machine may be node (nodepassword.Checker.Check); proven: it has shown that node's
 	// certificate.

@@ -230,9 +230,13 @@ func (s *Server) prove(w http.ResponseWriter, r *http.Request, in *installed, fr
 	case errors.Is(err, errCredentials) && proven && r.Header.Get("Authorization") == "":
 		return identity{}, true // a right certificate, of somebody who may not
 	case errors.Is(err, errCredentials):
-		s.failures.take(from, 1, now)
-		s.config.Log.Warn("authentication failed", "address", from.String(), "path", r.URL.Path)
-		fail(w, http.StatusUnauthorized, "not authorized")
+		s.failures.take(from, 1, now) // of who is told more, too
+		message := "not authorized"
+		if told := (*Refusal)(nil); errors.As(err, &told) {
+			message = told.Message
+		}
+		s.config.Log.Warn("authentication failed", "address", from.String(), "path", r.URL.Path, "answer", message)
+		fail(w, http.StatusUnauthorized, message)
 	case errors.Is(err, errBusy):
 		fail(w, http.StatusTooManyRequests, err.Error())
 	case err != nil:

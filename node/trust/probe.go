@@ -63,8 +63,11 @@ func (v *validation) probe(ctx context.Context) error {
 	}
 	said := status(body)
 	switch code := answer.StatusCode; {
+	case code == http.StatusUnauthorized && v.token.BootstrapID != "" && said != nil && strings.Contains(said.Error(), "expired at"):
+		// Servers of Keelson tell it while they remember the token (jointoken.Expired).
+		return v.fail(ErrBootstrapToken, said, "and set that one as token in this machine's settings")
 	case code == http.StatusUnauthorized && v.token.BootstrapID != "":
-		return v.fail(ErrBootstrapToken, said, fmt.Sprintf("token %s has expired or is unknown, or no kube-apiserver can be asked for it yet; `node token list` on a server shows those that hold, `node token create` makes one", v.token.BootstrapID))
+		return v.fail(ErrBootstrapToken, said, fmt.Sprintf("token %s is unknown or expired long ago, or no kube-apiserver can be asked for it yet; `node token list` on a server shows those that hold, `node token create` makes one", v.token.BootstrapID))
 	case code == http.StatusUnauthorized:
 		return v.fail(ErrWrongToken, said, "copy the token from /var/lib/rancher/rke2/server/token of a server; after a rotation the one before it is taken for a while only")
 	case code == http.StatusForbidden && v.User == token.UserServer:

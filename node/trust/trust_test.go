@@ -125,8 +125,12 @@ func TestRefusals(t *testing.T) {
 		}, trust.ErrWrongToken, nil},
 		{"expired bootstrap token", func(t *testing.T, root *authority, s *supervisor, c *trust.Config) {
 			c.Token = token.Secret("K10" + hashOf(t, root.pem()) + "::aaaaaa.0123456789abcdef")
-			s.readyz = say(401, "bootstrap token has expired")
-		}, trust.ErrBootstrapToken, []string{"aaaaaa", `it says "bootstrap token has expired"`, "node token create"}},
+			s.readyz = say(401, "the bootstrap token aaaaaa expired at 2026-11-01T12:00:00Z: make a new one with `node token create`")
+		}, trust.ErrBootstrapToken, []string{"it says \"the bootstrap token aaaaaa expired at 2026-11-01T12:00:00Z: make a new one with `node token create`\"; and set that one"}},
+		{"bootstrap token that nobody knows", func(t *testing.T, root *authority, s *supervisor, c *trust.Config) {
+			c.Token = token.Secret("K10" + hashOf(t, root.pem()) + "::aaaaaa.0123456789abcdef")
+			s.readyz = say(401, "not authorized")
+		}, trust.ErrBootstrapToken, []string{"token aaaaaa is unknown", `it says "not authorized"`, "node token create"}},
 		{"bootstrap token of a server", func(t *testing.T, root *authority, s *supervisor, c *trust.Config) {
 			c.Token, c.User = "abcdef.0123456789abcdef", token.UserServer
 		}, trust.ErrToken, []string{"joins agents, not servers"}},
