@@ -85,6 +85,8 @@ type Problem struct {
 	Key    string // dotted path, "rke2.node-lable"
 	Text   string // what is wrong and what to do
 	Fatal  bool   // the machine must not go on with this document
+
+	servers bool // it is of a key that only servers use
 }
 
 // String renders the problem as the console shows it. It never holds a value

@@ -97,6 +97,7 @@ func (l *loader) parts(parts []part, public bool) {
 
 // finish turns what was merged into the Config.
 func (l *loader) finish() {
+	l.excuse()
 	l.cfg.Files = l.files
 	if l.rke2 == nil {
 		return

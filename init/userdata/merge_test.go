@@ -173,6 +173,48 @@ func TestRole(t *testing.T) {
 }
 
 // The rendered file must read back as what was written, whatever the style.
+// Settings of servers that an agent is given are shown, and do not keep it from starting; in whichever document, and
+// wherever in it, the role stands.
+func TestAgentPassesKeysOfServersOver(t *testing.T) {
+	const (
+		mistakes = "rke2:\n  tls-san: [\"a b\"]\n  datastore-endpoint: hush\n  etcd-arg: {a: b}\n"
+		agent    = "  role: agent\n"
+		told     = "ud: line 4: rke2.datastore-endpoint: is not supported: only the etcd on this node is supported as datastore; remove it"
+		over     = " (passed over: only servers use it)"
+	)
+	for _, c := range []struct {
+		name    string
+		docs    []string
+		refused bool
+		told    string
+	}{
+		{"server", []string{mistakes}, true, "FATAL " + told},
+		{"agent", []string{mistakes + agent}, false, "note " + told + over},
+		{"agent by another document before", []string{"rke2: {role: agent}\n", mistakes}, false, "note " + told + over},
+		{"agent by another document behind", []string{mistakes, "rke2: {role: agent}\n"}, false, "note " + told + over},
+		{"a mistake in an agent's own key", []string{mistakes + agent + "  node-label: [\"=\"]\n"}, true, "note " + told + over},
+		{"a key that nobody has", []string{mistakes + agent + "  tls-sam: a\n"}, true, "note " + told + over},
+		{"no role at all is a server's", []string{mistakes + "  role: none\n"}, true, "FATAL " + told},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var docs Documents
+			for _, text := range c.docs {
+				docs.User = append(docs.User, doc("ud", "#cloud-config\n"+text))
+			}
+			cfg, problems := Load(docs)
+			if Refused(problems) != c.refused {
+				t.Errorf("refused: %t, want %t: %s", !c.refused, c.refused, render(problems))
+			}
+			if got := render(problems); !strings.Contains(got, c.told+"\n") && !strings.HasSuffix(got, c.told) || strings.Contains(got, "hush") {
+				t.Errorf("got\n%s\nwant in it\n%s", got, c.told)
+			}
+			if len(cfg.Files) != 1 || !strings.Contains(string(cfg.Files[0].Data), "datastore-endpoint") {
+				t.Error("the settings are not passed on to node, which warns of them")
+			}
+		})
+	}
+}
+
 func TestRenderedSettingsKeepTheirTypes(t *testing.T) {
 	const settings = `
   token: "0123"     # a number in quotes stays text

@@ -49,10 +49,20 @@ func (l *loader) checkRKE2(n *yaml.Node, section string) {
 			p.Key, p.Message = name, "lacks the blank after its colon"
 		}
 		l.Problems = append(l.Problems, Problem{
-			Source: l.Source, Line: p.Line, Key: Join(section, p.Key), Text: p.Message, Fatal: true,
+			Source: l.Source, Line: p.Line, Key: Join(section, p.Key), Text: p.Message, Fatal: true, servers: config.ForServers(p.Key),
 		})
 	}
 	l.checkSecrets(n, section)
+}
+
+// excuse makes notes of mistakes in keys that an agent has no use for: files are shared between roles. It can only be
+// told when all documents are read which role the machine has.
+func (l *loader) excuse() {
+	for i := range l.Problems {
+		if p := &l.Problems[i]; p.servers && p.Fatal && l.cfg.Role == RoleAgent {
+			p.Fatal, p.Text = false, p.Text+" (passed over: only servers use it)"
+		}
+	}
 }
 
 // checkSecrets refuses secrets where everybody can read them.

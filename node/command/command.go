@@ -92,14 +92,14 @@ func tell(console io.Writer, err error) {
 
 // serve runs the server until SIGTERM or SIGINT.
 func serve(args []string, version string, stdout, stderr io.Writer) error {
-	return supervise("server", args, version, stderr, func(settings config.Config, log *slog.Logger) (runner, error) {
+	return supervise("server", args, version, stdout, stderr, func(settings config.Config, log *slog.Logger) (runner, error) {
 		return server.New(server.Config{Settings: settings, Version: version, Environ: os.Environ(), Log: log, Console: stdout})
 	})
 }
 
 // join runs the agent.
 func join(args []string, version string, stdout, stderr io.Writer) error {
-	return supervise("agent", args, version, stderr, func(settings config.Config, log *slog.Logger) (runner, error) {
+	return supervise("agent", args, version, stdout, stderr, func(settings config.Config, log *slog.Logger) (runner, error) {
 		return agent.New(agent.Config{Settings: settings, Version: version, Environ: os.Environ(), Log: log, Console: stdout})
 	})
 }
@@ -107,14 +107,14 @@ func join(args []string, version string, stdout, stderr io.Writer) error {
 type runner interface{ Run(context.Context) error }
 
 // supervise loads the settings and runs what build makes of them.
-func supervise(role string, args []string, version string, stderr io.Writer, build func(config.Config, *slog.Logger) (runner, error)) error {
+func supervise(role string, args []string, version string, stdout, stderr io.Writer, build func(config.Config, *slog.Logger) (runner, error)) error {
 	flags := flag.NewFlagSet("node "+role, flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	file := flags.String("config", configFile, "configuration file; drop-ins are read from FILE.d")
 	if err := flags.Parse(args); err != nil {
 		return fmt.Errorf("%s: %w", role, err)
 	}
-	settings, err := config.Load(*file)
+	settings, warnings, err := load(role, *file)
 	if err != nil {
 		return fmt.Errorf("%s: %w", role, err)
 	}
@@ -124,6 +124,10 @@ func supervise(role string, args []string, version string, stderr io.Writer, bui
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	log.Info("starting", "version", version, "built_with", goVersion())
+	for _, w := range warnings {
+		log.Warn("settings", "file", w.File, "line", w.Line, "key", w.Key, "warning", w.Message)
+		tell(stdout, w)
+	}
 
 	r, err := build(settings, log)
 	if err != nil {
@@ -135,6 +139,14 @@ func supervise(role string, args []string, version string, stderr io.Writer, bui
 		return fmt.Errorf("%s: %w", role, err)
 	}
 	return nil
+}
+
+func load(role, file string) (config.Config, []config.Problem, error) {
+	if role == "agent" {
+		return config.LoadAgent(file)
+	}
+	settings, err := config.Load(file)
+	return settings, nil, err
 }
 
 // tool becomes one of the bundle's programs, with the environment that makes it find this machine's endpoints. What

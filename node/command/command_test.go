@@ -17,6 +17,10 @@ func TestVerbs(t *testing.T) {
 	if err := os.WriteFile(empty, []byte("node-name: a\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	shared := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(shared, []byte("node-name: a\n# of the servers\ntls-san: x.example\nembedded-registry: true\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name           string
 		args           []string
@@ -29,6 +33,7 @@ func TestVerbs(t *testing.T) {
 		{"unknown verb", []string{"dance"}, 2, "", `unknown verb "dance"`},
 		{"agent, unknown flag", []string{"agent", "--colour"}, 1, "", "-colour"},
 		{"agent, no settings", []string{"agent", "--config", empty}, 1, "keelson: node: agent: settings: server: is not set", "token: is not set"},
+		{"agent, settings of servers", []string{"agent", "--config", shared}, 1, "keelson: node: " + shared + ": line 3: tls-san: only servers use it; this machine is an agent and passes it over\nkeelson: node: " + shared + ": line 4: ", `level=WARN msg=settings file=` + shared + ` line=3 key=tls-san`},
 		{"unknown flag", []string{"server", "--colour"}, 1, "", "-colour"},
 		{"broken settings", []string{"server", "--config", broken}, 1, "", broken},
 		{"broken settings name the key", []string{"server", "--config", broken}, 1, "keelson: node: server: " + broken, "no-such-key"},

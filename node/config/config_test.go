@@ -21,6 +21,12 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // load writes files (the main one is config.yaml, the others go to config.yaml.d) and loads them.
 func load(t *testing.T, files map[string]string) (Config, error) {
 	t.Helper()
+	return Load(write(t, files))
+}
+
+// write does so, and gives the path of the main one.
+func write(t *testing.T, files map[string]string) string {
+	t.Helper()
 	main := filepath.Join(t.TempDir(), "config.yaml")
 	if err := os.Mkdir(main+".d", 0o700); err != nil {
 		t.Fatal(err)
@@ -34,7 +40,7 @@ func load(t *testing.T, files map[string]string) (Config, error) {
 			t.Fatal(err)
 		}
 	}
-	return Load(main)
+	return main
 }
 
 func TestLoadReadsEveryType(t *testing.T) {

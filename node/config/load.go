@@ -22,9 +22,18 @@ const maxFile = 1 << 20
 // later list replaces an earlier one unless its key ends with +. A file or folder that is absent is empty. The
 // error is Problems where the files are wrong, and says so where they cannot be read.
 func Load(path string) (Config, error) {
-	paths, err := files(path)
+	all, problems, err := read(path)
 	if err != nil {
 		return Config{}, err
+	}
+	return build(all, problems)
+}
+
+// read gives what the files hold, merged, and what is wrong with how they are written.
+func read(path string) ([]entry, Problems, error) {
+	paths, err := files(path)
+	if err != nil {
+		return nil, nil, err
 	}
 	var all [][]entry
 	var problems Problems
@@ -33,14 +42,19 @@ func Load(path string) (Config, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		} else if err != nil {
-			return Config{}, fmt.Errorf("read settings: %w", err)
+			return nil, nil, fmt.Errorf("read settings: %w", err)
 		}
 		es, ps := parse(p, data)
 		all = append(all, es)
 		problems = append(problems, ps...)
 	}
+	return merge(all...), problems, nil
+}
+
+// build lays entries over Default. The error is problems with those that it finds.
+func build(all []entry, problems Problems) (Config, error) {
 	c := Default()
-	problems = append(problems, decode(&c, merge(all...))...)
+	problems = append(problems, decode(&c, all)...)
 	problems = append(problems, c.readTokens()...)
 	return c, problems.err()
 }

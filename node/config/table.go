@@ -12,17 +12,17 @@ import (
 func Table() string {
 	var b strings.Builder
 	b.WriteString("# Keys of config.yaml\n\nPrinted from the table in keys.go and refused.go: `go test ./node/config -run TestTable -update`.\n")
-	b.WriteString("\n## Honoured\n\n| key | takes | default | sets |\n| --- | --- | --- | --- |\n")
+	b.WriteString("\n## Honoured\n\nAn agent passes the keys of servers over, and says so on its console; a file may be shared between the roles.\n\n| key | takes | default | of | sets |\n| --- | --- | --- | --- | --- |\n")
 	keys := Keys()
 	slices.SortFunc(keys, func(a, b Key) int { return strings.Compare(a.Name, b.Name) })
 	defaults := Default()
 	for _, k := range keys {
 		if k.Status == Honoured {
 			field := k.bind(&defaults)
-			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", k.Name, takes(field), defaultText(field), k.Doc)
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", k.Name, takes(field), defaultText(field), roles(k.Name), k.Doc)
 		}
 	}
-	b.WriteString("\n## Refused\n\nEach is refused with its line and the reason, unless it has one of the values that ask for what happens anyway.\n\n| key | accepted values | reason |\n| --- | --- | --- |\n")
+	b.WriteString("\n## Refused\n\nEach is refused with its line and the reason, unless it has one of the values that ask for what happens anyway.\n\n| key | accepted values | of | reason |\n| --- | --- | --- | --- |\n")
 	for _, k := range keys {
 		if k.Status == Refused {
 			var accepted []string
@@ -32,10 +32,18 @@ func Table() string {
 				}
 				accepted = append(accepted, "`"+v+"`")
 			}
-			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", k.Name, strings.Join(accepted, ", "), k.Reason)
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", k.Name, strings.Join(accepted, ", "), roles(k.Name), k.Reason)
 		}
 	}
 	return b.String()
+}
+
+// roles says which machines a key concerns.
+func roles(name string) string {
+	if ForServers(name) {
+		return "servers"
+	}
+	return "all"
 }
 
 func takes(field any) string {
