@@ -22,7 +22,7 @@ export CGO_ENABLED := 0
 export GOFLAGS := -buildvcs=false -trimpath -tags=netgo,osusergo,urfave_cli_no_docs,static_build
 
 .DEFAULT_GOAL := help
-.PHONY: help run test image check vm-test cluster-test flood bench fuzz lock deps deps-build clean
+.PHONY: help run test image formats check vm-test cluster-test flood bench fuzz lock deps deps-build clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ run: image ## build the image, boot it in QEMU, show it become a Ready node; Ctr
 
 image: deps-build ## build build/keelson-$(ARCH).raw
 	@$(GO) run ./imagebuild build --arch $(ARCH) --out $(IMAGE) $(if $(filter 1,$(LOCKED)),--locked)
+
+formats: deps-build ## the image in every format: .raw, .raw.zst, .qcow2, .vhd, .vmdk, .ova, .gce.tar.gz
+	@$(GO) run ./imagebuild build --arch $(ARCH) --out $(IMAGE) --artefacts all $(if $(filter 1,$(LOCKED)),--locked)
 
 test: check image ## everything a change must pass: check, a real boot to Ready, and as root a cluster that loses servers
 	@$(GO) run ./imagebuild deps --install --for run
@@ -45,7 +48,7 @@ check: deps ## gofmt, vet, staticcheck and unit tests; no VM
 	$(GO) tool staticcheck ./...
 	$(GO) test ./...
 
-vm-test: image ## the scenarios in QEMU; RUN=regexp chooses, SLOW=1 adds three servers
+vm-test: formats ## the scenarios in QEMU; RUN=regexp chooses, SLOW=1 adds three servers
 	@$(GO) run ./imagebuild deps --install --for run
 	$(GO) test -count=1 -timeout 180m -v ./testvm/scenario -vm $(if $(filter 1,$(SLOW)),-slow) -image $(CURDIR)/$(IMAGE) -run '$(RUN)'
 
@@ -78,4 +81,4 @@ deps:
 	@$(GO) run ./imagebuild deps --install --for check
 
 clean: ## remove what was built; caches of downloads stay
-	rm -rf build/amd64 build/arm64 build/*.raw build/vm
+	rm -rf build/amd64 build/arm64 build/keelson-* build/vm

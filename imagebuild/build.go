@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -23,14 +24,15 @@ import (
 
 // Config of a build.
 type Config struct {
-	Arch   string
-	Out    string // the image
-	Dir    string // its parts
-	Cache  string
-	Locked bool
-	Epoch  string // SOURCE_DATE_EPOCH
-	Log    *slog.Logger
-	Stdout io.Writer
+	Arch      string
+	Out       string   // the image
+	Artefacts []string // what is made of it besides
+	Dir       string   // its parts
+	Cache     string
+	Locked    bool
+	Epoch     string // SOURCE_DATE_EPOCH
+	Log       *slog.Logger
+	Stdout    io.Writer
 }
 
 // stage is one step of a build.
@@ -118,7 +120,7 @@ func build(ctx context.Context, config Config) error {
 	s := &state{config: config, memo: remembered, source: from}
 	begin := time.Now()
 	var results []result
-	for _, st := range stages() {
+	for _, st := range append(stages(), formatStages(config.Artefacts)...) {
 		r, err := runStage(ctx, s, st)
 		if err != nil {
 			// A build that fails late need not hash everything again.
@@ -129,7 +131,7 @@ func build(ctx context.Context, config Config) error {
 	if err := s.memo.Store(); err != nil {
 		return err
 	}
-	return printTable(config.Stdout, results, time.Since(begin))
+	return printTable(config.Stdout, results, time.Since(begin), peakMemory())
 }
 
 func runStage(ctx context.Context, s *state, st stage) (result, error) {
@@ -191,7 +193,17 @@ func total(files []string) int64 {
 	return sum
 }
 
-func printTable(w io.Writer, results []result, took time.Duration) error {
+// peakMemory is the most that this process has held at once, in bytes; what
+// compilers take is theirs.
+func peakMemory() int64 {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		return 0
+	}
+	return usage.Maxrss << 10
+}
+
+func printTable(w io.Writer, results []result, took time.Duration, memory int64) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "what\tMB\tseconds\t\t")
 	for _, r := range results {
@@ -205,6 +217,7 @@ func printTable(w io.Writer, results []result, took time.Duration) error {
 		fmt.Fprintf(table, "%s\t%s\t%.1f\t%s\t\n", r.name, size, r.took.Seconds(), note)
 	}
 	fmt.Fprintf(table, "total\t\t%.1f\t\t\n", took.Seconds())
+	fmt.Fprintf(table, "peak memory\t%.1f\t\t\t\n", float64(memory)/1e6)
 	return table.Flush()
 }
 

@@ -74,11 +74,11 @@ func TestRunStage(t *testing.T) {
 
 func TestTable(t *testing.T) {
 	var out bytes.Buffer
-	err := printTable(&out, []result{{name: "root", size: 12_340_000, took: time.Second}, {name: "disk", took: 0, skipped: true}}, 2*time.Second)
+	err := printTable(&out, []result{{name: "root", size: 12_340_000, took: time.Second}, {name: "disk", took: 0, skipped: true}}, 2*time.Second, 200_000_000)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"root  12.3      1.0", "unchanged", "total"} {
+	for _, want := range []string{"root   12.3      1.0", "unchanged", "total", "peak memory  200.0"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("table lacks %q:\n%s", want, out.String())
 		}
@@ -170,6 +170,7 @@ func TestRunRefuses(t *testing.T) {
 		{"architecture", []string{"build", "--arch", "vax"}, `architecture "vax"`},
 		{"lint of nothing", []string{"lint"}, "one directory or image"},
 		{"lint of what is absent", []string{"lint", "/nonexistent"}, "nonexistent"},
+		{"artefact", []string{"build", "--artefacts", "qcow3"}, `artefact "qcow3"`},
 		{"purpose", []string{"deps", "--for", "fun"}, `purpose "fun"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -52,6 +52,8 @@ func needs(purpose string) ([]need, error) {
 			need{pkg: "kmod", program: "depmod", why: "checks module indexes"},
 			need{pkg: "e2fsprogs", program: "mke2fs", why: "makes file systems to test with"},
 			need{pkg: "binutils", program: "objdump", why: "reads EFI programs"},
+			need{pkg: "qemu-utils", program: "qemu-img", why: "checks disk image formats"},
+			need{pkg: "zstd", program: "zstd", why: "reads compressed images"},
 		), nil
 	}
 	return nil, fmt.Errorf("deps: purpose %q: want build, run or check", purpose)

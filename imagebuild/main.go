@@ -22,7 +22,8 @@ import (
 
 const usage = `usage: imagebuild <command> [flags]
 
-  build [--arch amd64] [--out build/keelson-amd64.raw] [--locked]   build an image
+  build [--arch amd64] [--out build/keelson-amd64.raw] [--artefacts raw] [--locked]
+                                                                    build an image, and other formats of it beside it
   lock  [--arch amd64]                                              write the lock of Debian packages anew
   lint  DIR|IMAGE                                                   check a root: a directory, an EROFS or a disk image
   deps  [--install] [--for build|run|check]                         check, or install, what the machine must have
@@ -47,6 +48,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	arch := flags.String("arch", "amd64", "architecture of the image")
 	out := flags.String("out", "", "file of the image (build/keelson-<arch>.raw)")
 	locked := flags.Bool("locked", os.Getenv("LOCKED") == "1", "refuse packages that the lock does not name")
+	artefacts := flags.String("artefacts", rawArtefact, "what to make: all, or some of raw,zst,qcow2,vhd,vmdk,ova,gce")
 	install := flags.Bool("install", false, "install what is missing, when root")
 	purpose := flags.String("for", "build", "what to check for: build, run or check")
 	if err := flags.Parse(args[1:]); err != nil {
@@ -64,8 +66,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if *out == "" {
 		*out = filepath.Join("build", "keelson-"+*arch+".raw")
 	}
+	wanted, err := parseArtefacts(*artefacts)
+	if err != nil {
+		return err
+	}
 	config := Config{
-		Arch: *arch, Out: *out, Locked: *locked,
+		Arch: *arch, Out: *out, Artefacts: wanted, Locked: *locked,
 		Dir: filepath.Join("build", *arch), Cache: os.Getenv("KEELSON_CACHE"), Epoch: os.Getenv("SOURCE_DATE_EPOCH"),
 		Log: slog.New(progress{stderr}), Stdout: stdout,
 	}

@@ -27,7 +27,8 @@ import (
 // Config is one machine. Image, Dir and Accel must be given.
 type Config struct {
 	Dir      string // its files; made, and emptied of a machine that was there
-	Image    string // the raw image
+	Image    string // the image
+	Format   string // of the image, as QEMU calls it; raw where empty
 	Boot     string // vmlinuz, initrd and cmdline, for a direct start
 	Accel    string // of qemu.Probe
 	Firmware qemu.Firmware
@@ -86,6 +87,9 @@ func New(ctx context.Context, c Config) (*Machine, error) {
 	if c.Boot == "" {
 		c.Boot = filepath.Join(filepath.Dir(c.Image), "amd64")
 	}
+	if c.Format == "" {
+		c.Format = "raw"
+	}
 	m := &Machine{config: c}
 	if err := m.prepare(ctx); err != nil {
 		m.Close()
@@ -104,7 +108,7 @@ func (m *Machine) prepare(ctx context.Context) error {
 	if err := m.pin(ctx); err != nil {
 		return err
 	}
-	if err := qemu.CreateOverlay(ctx, m.path("image.raw"), m.path("disk.qcow2"), m.config.DiskSize); err != nil {
+	if err := qemu.CreateOverlay(ctx, m.path("image"), m.config.Format, m.path("disk.qcow2"), m.config.DiskSize); err != nil {
 		return err
 	}
 	if err := m.Reseed(m.config.Seed); err != nil {
@@ -142,7 +146,7 @@ func (m *Machine) prepare(ctx context.Context) error {
 // beside the machine puts another in its place, and a disk over another image
 // than yesterday's would be a broken one. The same goes for a direct start.
 func (m *Machine) pin(ctx context.Context) error {
-	own := m.path("image.raw")
+	own := m.path("image")
 	if err := os.Remove(own); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

@@ -9,9 +9,10 @@ import (
 )
 
 // CreateOverlay makes a qcow2 disk of size bytes at path whose content is that
-// of the raw image base until it is written to. The image itself is never
-// written, so that several machines may start from one.
-func CreateOverlay(ctx context.Context, base, path string, size int64) error {
+// of the image base until it is written to; format is what QEMU calls the
+// image's. The image itself is never written, so that several machines may
+// start from one.
+func CreateOverlay(ctx context.Context, base, format, path string, size int64) error {
 	abs, err := filepath.Abs(base) // a relative name would be looked up beside the overlay
 	if err != nil {
 		return fmt.Errorf("overlay disk %s: %w", path, err)
@@ -19,7 +20,7 @@ func CreateOverlay(ctx context.Context, base, path string, size int64) error {
 	if _, err := os.Stat(abs); err != nil {
 		return fmt.Errorf("overlay disk %s: %w: build the image first (make image)", path, err)
 	}
-	cmd := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", abs, path, fmt.Sprint(size))
+	cmd := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", format, "-b", abs, path, fmt.Sprint(size))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("overlay disk %s: qemu-img: %w: %s", path, err, out)
 	}

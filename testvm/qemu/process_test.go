@@ -137,7 +137,7 @@ func TestOverlay(t *testing.T) {
 	if err := os.WriteFile(base, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := CreateOverlay(ctx, base, overlay, 4<<20); err != nil {
+	if err := CreateOverlay(ctx, base, "raw", overlay, 4<<20); err != nil {
 		t.Fatal(err)
 	}
 	if err := Flatten(ctx, overlay, flat); err != nil {
@@ -150,7 +150,7 @@ func TestOverlay(t *testing.T) {
 	if len(got) != 4<<20 || !bytes.Equal(got[:len(content)], content) {
 		t.Errorf("overlay: got %d bytes, want the image's and then zeros up to 4 MiB", len(got))
 	}
-	if err := CreateOverlay(ctx, filepath.Join(dir, "none.raw"), overlay, 4<<20); err == nil || !strings.Contains(err.Error(), "make image") {
+	if err := CreateOverlay(ctx, filepath.Join(dir, "none.raw"), "raw", overlay, 4<<20); err == nil || !strings.Contains(err.Error(), "make image") {
 		t.Errorf("overlay of nothing: got %v, want an error that says what to do", err)
 	}
 }
