@@ -26,6 +26,7 @@ import (
 	"keelson/node/config"
 	"keelson/node/loadbalancer"
 	"keelson/node/sequence"
+	"keelson/node/status"
 	"keelson/node/supervisorclient"
 	"keelson/node/systemimage"
 	"keelson/node/token"
@@ -48,6 +49,7 @@ type places struct {
 	supervisor string // where the load balancers listen
 	apiServer  string
 	apiPort    string // of servers
+	status     string // the socket of `node status`; empty: none
 }
 
 func defaultPlaces() places {
@@ -58,6 +60,7 @@ func defaultPlaces() places {
 		supervisor: "127.0.0.1:6444",
 		apiServer:  "127.0.0.1:6443",
 		apiPort:    apiPort,
+		status:     status.DefaultSocket,
 	}
 }
 
@@ -97,6 +100,8 @@ type Agent struct {
 	firstUsed   string                   // hash of an authority that was trusted because it was the first one seen
 	tunnels     *tunnel.Set
 	kubelet     *worker.Kubelet
+
+	live status.Live // what `node status` tells
 
 	mu sync.Mutex // one line on the console at a time
 }
@@ -150,6 +155,7 @@ func (a *Agent) run(ctx context.Context, steps []sequence.Step, started func()) 
 			return nil
 		})
 	}
+	a.startStatus(steps)
 	group.Go(func() error {
 		err := sequence.Run(ctx, steps, func(name string, took time.Duration, err error) {
 			a.log.Info("step", "step", name, "dur", took.Round(time.Millisecond), "error", err)
@@ -157,8 +163,11 @@ func (a *Agent) run(ctx context.Context, steps []sequence.Step, started func()) 
 		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("start: %w", err)
 		}
-		if err == nil && started != nil {
-			started()
+		if err == nil {
+			a.live.Done()
+			if started != nil {
+				started()
+			}
 		}
 		return nil
 	})

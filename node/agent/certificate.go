@@ -76,7 +76,7 @@ func (a *Agent) refresh(ctx context.Context, now time.Time, register bool) (writ
 		return nil, due, fmt.Errorf("keep certificates: %w", err)
 	}
 	// What was trusted on first use goes on being so under the cluster's new authority.
-	if pin := a.agent("etc", "trusted-ca-hash"); exists(pin) {
+	if pin := a.agent("etc", trust.PinName); exists(pin) {
 		if err := trust.SavePin(pin, cas.server); err != nil {
 			return nil, due, err
 		}

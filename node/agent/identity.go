@@ -13,6 +13,7 @@ import (
 	"keelson/node/host"
 	"keelson/node/nodepassword"
 	"keelson/node/staticpod"
+	"keelson/node/status"
 	"keelson/node/systemimage"
 	"keelson/node/worker"
 )
@@ -28,6 +29,8 @@ func (a *Agent) lookAtHost(ctx context.Context) error {
 	if a.settings.NodeName == "" {
 		a.settings.NodeName = strings.ToLower(h.Name)
 	}
+	name := a.settings.NodeName
+	a.live.Add(func(_ context.Context, r *status.Report) { r.Node = name })
 	return nil
 }
 

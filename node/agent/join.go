@@ -67,7 +67,7 @@ func (a *Agent) validate(ctx context.Context, server string) (trust.Access, erro
 	}
 	c := trust.Config{
 		Server: server, Token: token.Secret(a.cfg.Settings.Token), User: token.UserNode, CA: known,
-		PinFile: a.agent("etc", "trusted-ca-hash"), RequireHash: a.cfg.Settings.RequireTokenCAHash, Log: a.log,
+		PinFile: a.agent("etc", trust.PinName), RequireHash: a.cfg.Settings.RequireTokenCAHash, Log: a.log,
 	}
 	if a.hasCertificate() {
 		c.Certificate = a.show

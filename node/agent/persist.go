@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"time"
 
+	"keelson/node/status"
 	"keelson/node/supervisorclient"
 	"keelson/node/trust"
 )
@@ -35,6 +36,7 @@ func (a *Agent) persist(ctx context.Context, what string, try func(context.Conte
 		if isFinal(err) {
 			return fmt.Errorf("%s: %w", what, err)
 		}
+		status.Reason(ctx, err)
 		text := err.Error()
 		if reason := port.ReplaceAllString(text, ":->"); !said[reason] {
 			if len(said) == 64 {

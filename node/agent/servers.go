@@ -11,6 +11,7 @@ import (
 
 	"keelson/node/endpoints"
 	"keelson/node/loadbalancer"
+	"keelson/node/status"
 	"keelson/node/supervisorclient"
 	"keelson/node/trust"
 	"keelson/node/tunnel"
@@ -39,6 +40,9 @@ func (a *Agent) startBalancers(context.Context) (err error) {
 		}
 		*b.at = balancer
 		a.background(b.name, balancer.Run)
+		a.live.Add(func(_ context.Context, r *status.Report) {
+			r.Balancers = append(r.Balancers, status.BalancerOf(b.name, balancer))
+		})
 	}
 	return nil
 }

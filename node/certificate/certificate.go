@@ -18,6 +18,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"keelson/node/pki"
 )
 
 // What a certificate's end means (k3s pkg/certmonitor): a leaf is late inside the window in which it should have been
@@ -34,7 +36,8 @@ type Entry struct {
 	Issuer  string    `json:"issuer"`
 	Usages  []string  `json:"usages,omitempty"`
 	Ends    time.Time `json:"ends"`
-	Status  string    `json:"status"` // ok, warning or expired
+	Renews  time.Time `json:"renews,omitzero"` // when a leaf is issued anew, while node runs
+	Status  string    `json:"status"`          // ok, warning or expired
 }
 
 // Look reads every certificate below the folders of a server and an agent. The chain behind a leaf is left out: it
@@ -81,9 +84,11 @@ func entries(path string, now time.Time) ([]Entry, error) {
 		if len(out) > 0 && !authorityFile(path) {
 			break
 		}
-		out = append(out, Entry{
-			File: path, Subject: c.Subject.String(), Issuer: c.Issuer.String(), Usages: usages(c), Ends: c.NotAfter, Status: status(c, now),
-		})
+		e := Entry{File: path, Subject: c.Subject.String(), Issuer: c.Issuer.String(), Usages: usages(c), Ends: c.NotAfter, Status: status(c, now)}
+		if !c.IsCA {
+			e.Renews = pki.DueAt(c)
+		}
+		out = append(out, e)
 	}
 	if len(out) == 0 {
 		return nil, fmt.Errorf("%s: it holds no certificate", path)

@@ -27,6 +27,7 @@ const usage = `usage: node <verb> [arguments]
 
   server [--config FILE]      run this machine as a server of its cluster (what PID 1 starts)
   agent [--config FILE]       run it as an agent, which holds workloads alone
+  status [-o text|json]       what this machine is to its cluster, and what it waits for
   certificate check|rotate-ca when certificates end; new authorities for the cluster
   token create|list|delete|generate|rotate
                               tokens that machines join with
@@ -52,6 +53,8 @@ func Main(args []string, version string, stdout, stderr io.Writer) int {
 		err = serve(rest, version, stdout, stderr)
 	case "agent":
 		err = join(rest, version, stdout, stderr)
+	case "status":
+		err = statusVerb(context.Background(), rest, version, time.Now(), stdout, stderr)
 	case "certificate":
 		err = certificates(context.Background(), rest, time.Now(), stdout, stderr)
 	case "token":

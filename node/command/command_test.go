@@ -17,6 +17,10 @@ func TestVerbs(t *testing.T) {
 	if err := os.WriteFile(empty, []byte("node-name: a\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	nobody := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(nobody, []byte("data-dir: "+t.TempDir()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	shared := filepath.Join(t.TempDir(), "config.yaml")
 	if err := os.WriteFile(shared, []byte("node-name: a\n# of the servers\ntls-san: x.example\nembedded-registry: true\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -34,6 +38,11 @@ func TestVerbs(t *testing.T) {
 		{"agent, unknown flag", []string{"agent", "--colour"}, 1, "", "-colour"},
 		{"agent, no settings", []string{"agent", "--config", empty}, 1, "keelson: node: agent: settings: server: is not set", "token: is not set"},
 		{"agent, settings of servers", []string{"agent", "--config", shared}, 1, "keelson: node: " + shared + ": line 3: tls-san: only servers use it; this machine is an agent and passes it over\nkeelson: node: " + shared + ": line 4: ", `level=WARN msg=settings file=` + shared + ` line=3 key=tls-san`},
+		{"status of nobody", []string{"status", "--socket", filepath.Join(t.TempDir(), "s"), "--config", nobody}, 0, "node          does not run, version v1; what follows is what its files say\nrole          none yet", ""},
+		{"status of nobody, JSON", []string{"status", "-o", "json", "--socket", filepath.Join(t.TempDir(), "s"), "--config", nobody}, 0, `"state": "stopped"`, ""},
+		{"status with broken settings", []string{"status", "--socket", filepath.Join(t.TempDir(), "s"), "--config", broken}, 0, broken + ": line 2: no-such-key", ""},
+		{"status in another form", []string{"status", "-o", "xml"}, 1, "", `status: output "xml" is neither text nor json`},
+		{"status of something", []string{"status", "etcd"}, 1, "", `"etcd" is one too many`},
 		{"unknown flag", []string{"server", "--colour"}, 1, "", "-colour"},
 		{"broken settings", []string{"server", "--config", broken}, 1, "", broken},
 		{"broken settings name the key", []string{"server", "--config", broken}, 1, "keelson: node: server: " + broken, "no-such-key"},

@@ -89,10 +89,26 @@ type Manager struct {
 
 	mu       sync.Mutex
 	failures []File // of this process, until the cluster has their records
+	last     Outcome
 
 	now    func() time.Time
 	free   func(dir string) (uint64, error)
 	jitter func() time.Duration
+}
+
+// Outcome is how a snapshot went.
+type Outcome struct {
+	At     time.Time // zero: none was tried
+	Name   string    // empty: there is none
+	Remote string    // where the object store has it
+	Error  string
+}
+
+// Last is how this process' last snapshot went.
+func (m *Manager) Last() Outcome {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.last
 }
 
 // jitter keeps servers of one schedule from asking the disk and the object store at the same moment (k3s: the same).

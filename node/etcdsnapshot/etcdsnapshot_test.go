@@ -179,6 +179,9 @@ func TestAgainstRealEtcd(t *testing.T) {
 		if records.remote == nil || len(records.remote.Files) != 2 {
 			t.Errorf("records got %+v", records.remote)
 		}
+		if last := m.Last(); last.Name != got.Created[0] || last.Error != "" || last.Remote != "s3://backups/c1/"+last.Name || last.At.IsZero() {
+			t.Errorf("last: got %+v", last)
+		}
 		s.refuses = errors.New("no such bucket")
 		got, err = m.Save(ctx, Options{Prefix: "etcd-snapshot", Retention: 5, S3: m.S3})
 		if !errors.Is(err, s.refuses) || len(got.Created) != 1 {
@@ -187,6 +190,9 @@ func TestAgainstRealEtcd(t *testing.T) {
 		last := records.remote.Files[len(records.remote.Files)-1]
 		if last.Failure == "" || last.S3 == nil || !strings.HasPrefix(last.Location, "s3://backups/c1/") {
 			t.Errorf("the failed upload is recorded as %+v", last)
+		}
+		if last := m.Last(); last.Name != got.Created[0] || last.Remote != "" || !strings.Contains(last.Error, "no such bucket") {
+			t.Errorf("last, after a refused upload: got %+v", last)
 		}
 	})
 

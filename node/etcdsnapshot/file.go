@@ -96,6 +96,26 @@ func (m *Manager) local(dir string) ([]File, error) {
 	return files, nil
 }
 
+// Newest gives the last snapshot that node took and that lies in a folder; false: there is none. Each was read back and
+// checked before it got its name.
+func Newest(dir, node string) (File, bool, error) {
+	m := Manager{Config: Config{NodeName: node}}
+	all, err := m.local(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return File{}, false, nil
+	} else if err != nil {
+		return File{}, false, err
+	}
+	all = slices.DeleteFunc(all, func(f File) bool {
+		_, ours := ParseName(f.Name, node)
+		return !ours
+	})
+	if len(all) == 0 {
+		return File{}, false, nil
+	}
+	return slices.MaxFunc(all, func(a, b File) int { return a.Created.Compare(b.Created) }), true, nil
+}
+
 func location(dir, name string) string { return "file://" + filepath.Join(dir, name) }
 
 // extra is what lies in the metadata folder beside each snapshot.

@@ -1,6 +1,8 @@
 package etcdsnapshot
 
 import (
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -155,5 +157,31 @@ func TestLocation(t *testing.T) {
 		if got := target.Location("n"); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
+	}
+}
+
+func TestNewest(t *testing.T) {
+	if _, ok, err := Newest(filepath.Join(t.TempDir(), "absent"), "cp-1"); ok || err != nil {
+		t.Errorf("no folder: got %t, %v", ok, err)
+	}
+	dir := t.TempDir()
+	for _, name := range []string{
+		"etcd-snapshot-cp-1-1700000000", "on-demand-cp-1-1700000500.zip", "etcd-snapshot-cp-1-1700000100", // ours
+		"etcd-snapshot-cp-2-1800000000", "brought-along", "etcd-snapshot-cp-1-1-1900000000", // not
+		".etcd-snapshot-cp-1-1900000001.part.keelson-tmp", // of a power cut
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("1234"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, ok, err := Newest(dir, "cp-1")
+	if err != nil || !ok || got.Name != "on-demand-cp-1-1700000500.zip" || got.Created.Unix() != 1700000500 || got.Size != 4 || got.Location != "file://"+filepath.Join(dir, got.Name) {
+		t.Errorf("got %+v, %t, %v", got, ok, err)
+	}
+	if _, ok, err := Newest(dir, "cp-3"); ok || err != nil {
+		t.Errorf("none of that node: got %t, %v", ok, err)
+	}
+	if _, _, err := Newest(filepath.Join(dir, "brought-along"), "cp-1"); err == nil {
+		t.Error("a file was taken for a folder")
 	}
 }

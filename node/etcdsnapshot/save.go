@@ -54,10 +54,13 @@ func (m *Manager) Save(ctx context.Context, o Options) (Result, error) {
 	if errors.Is(err, ErrLearner) {
 		return Result{}, err
 	}
+	outcome := Outcome{At: m.now().UTC().Truncate(time.Second)}
 	if err == nil {
+		outcome.Name = saved.Name
 		result.Created = append(result.Created, saved.Name)
-		err = m.keep(ctx, o, saved, remote, &result)
+		outcome.Remote, err = m.keep(ctx, o, saved, remote, &result)
 	}
+	m.note(outcome, err)
 	// The records follow whatever happened, and their failure is told apart: the snapshot is there.
 	if e := m.reconcile(ctx, remote); e != nil && ctx.Err() == nil {
 		m.Log.Warn("etcd snapshots: records", "error", e)
@@ -65,8 +68,18 @@ func (m *Manager) Save(ctx context.Context, o Options) (Result, error) {
 	return result, err
 }
 
-// keep does what follows a local snapshot.
-func (m *Manager) keep(ctx context.Context, o Options, saved File, remote Remote, result *Result) error {
+// note keeps how it went for Last.
+func (m *Manager) note(o Outcome, err error) {
+	if err != nil {
+		o.Error = err.Error()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.last = o
+}
+
+// keep does what follows a local snapshot, and tells where the object store has it.
+func (m *Manager) keep(ctx context.Context, o Options, saved File, remote Remote, result *Result) (stored string, err error) {
 	var problems []error
 	if remote != nil {
 		if _, err := remote.Put(ctx, filepath.Join(o.Dir, saved.Name), saved); err != nil {
@@ -75,12 +88,14 @@ func (m *Manager) keep(ctx context.Context, o Options, saved File, remote Remote
 			failed.S3, failed.Location, failed.Failure = &target, target.Location(saved.Name), err.Error()
 			m.failed(failed)
 			problems = append(problems, err)
+		} else {
+			stored = remote.Target().Location(saved.Name)
 		}
 	}
 	// An old snapshot that is still in the way must not hide that the new one exists.
 	deleted, err := m.prune(ctx, o, remote)
 	result.Deleted = append(result.Deleted, deleted...)
-	return errors.Join(append(problems, err)...)
+	return stored, errors.Join(append(problems, err)...)
 }
 
 // take puts a checked snapshot into the folder.

@@ -99,6 +99,20 @@ func (g *Gate) Redirect(target string) {
 	clear(g.passed)
 }
 
+// Target is where connections go; empty: nowhere.
+func (g *Gate) Target() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.target
+}
+
+// Connections is how many are passed on now.
+func (g *Gate) Connections() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.passed)
+}
+
 // enter notes a connection to be passed on, and tells where to; ok is false for nowhere.
 func (g *Gate) enter(client net.Conn) (target string, ok bool) {
 	g.mu.Lock()

@@ -107,7 +107,7 @@ func ensureLeaf(b *batch, p Params, spec leafSpec, ca *authority) (due time.Time
 	}
 	b.put(spec.path+".key", keyPEM, 0o600)
 	b.put(spec.path+".crt", chain, spec.mode)
-	return dueAt(cert), nil
+	return DueAt(cert), nil
 }
 
 // good returns the certificate at the head of chain if it is still the one that is wanted.
@@ -125,7 +125,7 @@ func (s leafSpec) good(chain []byte, key crypto.Signer, ca *authority, now time.
 	missing := slices.ContainsFunc(names, func(n string) bool { return !slices.Contains(c.DNSNames, n) }) ||
 		slices.ContainsFunc(ips, func(ip net.IP) bool { return !slices.ContainsFunc(c.IPAddresses, ip.Equal) })
 	switch {
-	case now.Before(c.NotBefore), !now.Before(dueAt(c)):
+	case now.Before(c.NotBefore), !now.Before(DueAt(c)):
 	case c.Subject.CommonName != s.cn, !slices.Equal(c.Subject.Organization, org), !slices.Equal(c.ExtKeyUsage, s.usage):
 	case missing, !samePublic(c.PublicKey, key.Public()), c.CheckSignatureFrom(ca.cert) != nil:
 	default:
@@ -159,10 +159,10 @@ func (s leafSpec) issue(public crypto.PublicKey, ca *authority, now time.Time) (
 	return slices.Concat(certPEM(der), ca.bundle), nil
 }
 
-// dueAt is when a certificate is to be re-issued: 120 days before its end, as in RKE2, or after two thirds of its
+// DueAt is when a certificate is to be re-issued: 120 days before its end, as in RKE2, or after two thirds of its
 // life, whichever comes first. One with a life of less than half a year (the authority is about to end) goes by its
 // life alone.
-func dueAt(c *x509.Certificate) time.Time {
+func DueAt(c *x509.Certificate) time.Time {
 	const window = 120 * 24 * time.Hour
 	life := c.NotAfter.Sub(c.NotBefore)
 	due := c.NotBefore.Add(life / 3 * 2)

@@ -34,7 +34,7 @@ func TestDueAt(t *testing.T) {
 		{"a day", day, day / 3 * 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := dueAt(&x509.Certificate{NotBefore: epoch, NotAfter: epoch.Add(c.life)})
+			got := DueAt(&x509.Certificate{NotBefore: epoch, NotAfter: epoch.Add(c.life)})
 			if got != epoch.Add(c.want) {
 				t.Errorf("due after %v, want %v", got.Sub(epoch), c.want)
 			}

@@ -48,7 +48,7 @@ func (s *Serving) Certificate() (*tls.Certificate, error) {
 		}
 		return nil, err
 	}
-	s.cert, s.due = cert, dueAt(cert.Leaf)
+	s.cert, s.due = cert, DueAt(cert.Leaf)
 	return cert, nil
 }
 

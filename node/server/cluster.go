@@ -36,6 +36,7 @@ func (s *Server) awaitEtcd(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.tellMember(client, s.etcdEndpoint())
 	if len(s.voters) > 0 {
 		err := member.Promote(ctx, s.memberConfig(), s.voters)
 		if errors.Is(err, member.ErrRemoved) {

@@ -15,6 +15,7 @@ import (
 	"keelson/node/file"
 	"keelson/node/host"
 	"keelson/node/pki"
+	"keelson/node/status"
 	"keelson/node/systemimage"
 	"keelson/node/token"
 )
@@ -29,6 +30,8 @@ func (s *Server) resolve(ctx context.Context) error {
 		return fmt.Errorf("resolve settings: %w", err)
 	}
 	s.log.Info("node", "name", s.settings.NodeName, "addresses", s.settings.NodeIP)
+	name := s.settings.NodeName
+	s.live.Add(func(_ context.Context, r *status.Report) { r.Node = name })
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"keelson/node/agreement"
 	"keelson/node/member"
+	"keelson/node/status"
 	"keelson/node/supervisorclient"
 	"keelson/node/token"
 	"keelson/node/trust"
@@ -69,6 +70,7 @@ func (s *Server) awaitJoinServer(ctx context.Context, servers []string) (*superv
 		if !errors.Is(err, trust.ErrUnreachable) && !errors.Is(err, trust.ErrNotReady) {
 			return nil, err
 		}
+		status.Reason(ctx, err)
 		if text := err.Error(); text != said {
 			said = text
 			s.console("waiting for the cluster: " + text)
@@ -94,7 +96,7 @@ func (s *Server) askServer(ctx context.Context, server string) (*supervisorclien
 	}
 	access, err := trust.Validate(ctx, trust.Config{
 		Server: server, Token: secret, User: token.UserServer, CA: known,
-		PinFile: s.server("etc", "trusted-ca-hash"), RequireHash: s.settings.RequireTokenCAHash, Log: s.log,
+		PinFile: s.server("etc", trust.PinName), RequireHash: s.settings.RequireTokenCAHash, Log: s.log,
 	})
 	if err != nil {
 		return nil, err

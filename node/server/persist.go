@@ -9,6 +9,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"keelson/node/status"
 	"keelson/node/supervisorclient"
 )
 
@@ -41,6 +42,7 @@ func (s *Server) persist(ctx context.Context, try func(context.Context) error) e
 			return err
 		}
 		s.log.Warn("asked again", "error", err)
+		status.Reason(ctx, err)
 		if cause := wait(ctx, persistEvery); cause != nil {
 			return errors.Join(cause, err)
 		}

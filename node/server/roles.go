@@ -20,6 +20,7 @@ import (
 	"keelson/node/member"
 	"keelson/node/nodeobject"
 	"keelson/node/staticpod"
+	"keelson/node/status"
 	"keelson/node/supervisorclient"
 	"keelson/node/trust"
 	"keelson/node/tunnel"
@@ -86,6 +87,7 @@ func (s *Server) leaveEtcd(ctx context.Context) error {
 		if !errors.Is(err, member.ErrNoMajority) {
 			return err
 		}
+		status.Reason(ctx, err)
 		if text := err.Error(); text != said {
 			said = text
 			s.console("waiting to leave etcd: " + text)
@@ -161,6 +163,7 @@ func (s *Server) openEtcdBalancer(context.Context) error {
 		return err
 	}
 	s.etcds = balancer
+	s.tellBalancer(etcdBalancer, balancer)
 	s.background(etcdBalancer, func(ctx context.Context) error {
 		defer prober.Keep(nil)
 		return balancer.Run(ctx)
@@ -183,6 +186,7 @@ func (s *Server) awaitOthersEtcd(ctx context.Context) error {
 			list = next
 			break
 		}
+		status.Reason(ctx, err)
 		if text := err.Error(); text != said {
 			said = text
 			s.log.Warn("waiting for etcd", "error", err)
@@ -219,6 +223,7 @@ func (s *Server) openAPIBalancer(context.Context) (err error) {
 		return err
 	}
 	s.background(apiBalancer, s.balancer.Run)
+	s.tellBalancer(apiBalancer, s.balancer)
 	s.lines, err = tunnel.NewSet(tunnel.SetConfig{TLS: s.nodeTLS, Log: s.log, OnState: func(server string, up bool) {
 		if host, _, err := net.SplitHostPort(server); err == nil {
 			s.balancer.Healthy(net.JoinHostPort(host, apiPort), up)

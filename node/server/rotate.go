@@ -30,6 +30,7 @@ func (s *Server) startRotation(ctx context.Context) error {
 		return fmt.Errorf("settle the token: %w", err)
 	}
 	s.background("token rotation", s.rotator.Run)
+	s.tellRotation(s.rotator.Overlap)
 	return nil
 }
 

@@ -21,6 +21,7 @@ func (s *Server) openGate(context.Context) error {
 		return err
 	}
 	s.gate = g
+	s.tellGate(g)
 	s.background("gate", g.Run)
 	return nil
 }

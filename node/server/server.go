@@ -36,6 +36,7 @@ import (
 	"keelson/node/rotation"
 	"keelson/node/sequence"
 	"keelson/node/signing"
+	"keelson/node/status"
 	"keelson/node/supervisorapi"
 	"keelson/node/systemimage"
 	"keelson/node/telemetry"
@@ -57,6 +58,7 @@ type places struct {
 	kubelet   string // the kubelet's folder
 	etcd      string // this server's own etcd: its member, or the load balancer before the others'
 	api       string // where the load balancer before kube-apiservers listens
+	status    string // the socket of `node status`; empty: none
 }
 
 func defaultPlaces() places {
@@ -71,6 +73,7 @@ func defaultPlaces() places {
 		etcd:      "127.0.0.1:2379",
 		kubelet:   "/var/lib/kubelet",
 		api:       apiAddress,
+		status:    status.DefaultSocket,
 	}
 }
 
@@ -132,6 +135,7 @@ type Server struct {
 	balancer  *loadbalancer.Balancer // before the others' kube-apiservers, without one here
 	lines     *tunnel.Set            // to the servers of those
 
+	live          status.Live                          // what `node status` tells
 	rejoined      atomic.Bool                          // this server's data was put away at this start
 	directory     atomic.Pointer[nodeobject.Directory] // nil before kube-apiserver serves
 	snapshots     atomic.Pointer[etcdsnapshot.Manager] // the same
@@ -178,6 +182,7 @@ func (s *Server) run(ctx context.Context, steps []sequence.Step, started func())
 			return nil
 		})
 	}
+	s.startStatus(steps)
 	group.Go(func() error {
 		err := sequence.Run(ctx, steps, func(name string, took time.Duration, err error) {
 			s.log.Info("step", "step", name, "dur", took.Round(time.Millisecond), "error", err)
@@ -185,8 +190,11 @@ func (s *Server) run(ctx context.Context, steps []sequence.Step, started func())
 		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("start: %w", err)
 		}
-		if err == nil && started != nil {
-			started()
+		if err == nil {
+			s.live.Done()
+			if started != nil {
+				started()
+			}
 		}
 		return nil
 	})

@@ -35,6 +35,7 @@ func (s *Server) startSnapshots(ctx context.Context) error {
 	}
 	s.background("snapshots", m.Run)
 	s.snapshots.Store(m)
+	s.tellSnapshots(m.Last)
 	return s.install()
 }
 

@@ -12,6 +12,9 @@ import (
 	"keelson/node/token"
 )
 
+// PinName is the file, below the etc of a server or an agent, that remembers an authority trusted on first use.
+const PinName = "trusted-ca-hash"
+
 // SavePin remembers the authority of a bundle, in place of another that was remembered: after a change of authority
 // of which the machine has learnt from the cluster itself.
 func SavePin(path string, bundle []byte) error {
@@ -27,9 +30,9 @@ func savePin(path, hash string) error {
 	return err
 }
 
-// loadPin reads the hash that is remembered; where none is, it is empty. A file that says nothing is not taken for
+// LoadPin reads the hash that is remembered; where none is, it is empty. A file that says nothing is not taken for
 // none: whoever can cut it short would choose the next authority.
-func loadPin(path string) (string, error) {
+func LoadPin(path string) (string, error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil

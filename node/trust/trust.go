@@ -160,7 +160,7 @@ func (v *validation) pinned() (string, error) {
 	if v.PinFile == "" {
 		return "", v.fail(ErrHashRequired, nil, "set the whole token, which begins with K10, from /var/lib/rancher/rke2/server/token of a server")
 	}
-	return loadPin(v.PinFile)
+	return LoadPin(v.PinFile)
 }
 
 // authorities settles which authorities to believe.

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -31,5 +32,54 @@ func TestScenario1ThreeServersAndAnAgent(t *testing.T) {
 	}
 	if _, err := client.PodsReady(within(t, readyLimit), "kube-system"); err != nil {
 		t.Error(err)
+	}
+	c.tellTheirStatus(client)
+}
+
+// tellTheirStatus asks `node status` on every machine.
+func (c *cluster) tellTheirStatus(client *kube.Client) {
+	c.t.Helper()
+	leaders := 0
+	for name, m := range c.all {
+		text, err := client.RunOnNode(within(c.t, changeLimit), workloadImage, m.name, "/usr/bin/node", "status", "-o", "json")
+		if err != nil {
+			c.t.Error(err)
+			continue
+		}
+		var s struct {
+			State, Role, Node string
+			Trust             struct{ Authority, How string }
+			Etcd              *struct {
+				Role, Error string
+				Leader      bool
+				Members     []struct{ Role string }
+			}
+			Balancers   []struct{ Servers []struct{ State string } }
+			NextRenewal *struct{ File string }
+			Waiting     []struct{ For string }
+			Problems    []string
+		}
+		if err := json.Unmarshal([]byte(text), &s); err != nil {
+			c.t.Errorf("%s: %v: %s", name, err, text)
+			continue
+		}
+		if s.State != "up" || s.Node != m.name || len(s.Trust.Authority) != 64 || s.Trust.How == "" || s.NextRenewal == nil || len(s.Waiting)+len(s.Problems) != 0 {
+			c.t.Errorf("%s tells %s", name, text)
+		}
+		if len(s.Balancers) == 0 || len(s.Balancers[0].Servers) == 0 || s.Balancers[0].Servers[0].State != "ACTIVE" {
+			c.t.Errorf("%s: no server has its connections: %s", name, text)
+		}
+		switch {
+		case s.Role == "agent" && s.Etcd == nil:
+		case s.Role == "server" && s.Etcd != nil && s.Etcd.Role == "voter" && len(s.Etcd.Members) == 3 && s.Etcd.Error == "":
+			if s.Etcd.Leader {
+				leaders++
+			}
+		default:
+			c.t.Errorf("%s: its part is not told: %s", name, text)
+		}
+	}
+	if leaders != 1 {
+		c.t.Errorf("%d servers call themselves etcd's leader, want one", leaders)
 	}
 }
