@@ -18,6 +18,7 @@ import (
 	"keelson/imagebuild/input"
 	"keelson/imagebuild/kernel"
 	"keelson/imagebuild/memo"
+	"keelson/imagebuild/pkcs7"
 	"keelson/imagebuild/tree"
 	"keelson/init/layout"
 )
@@ -33,6 +34,7 @@ type Config struct {
 	Epoch     string // SOURCE_DATE_EPOCH
 	Log       *slog.Logger
 	Stdout    io.Writer
+	Trust     trust // who signs
 }
 
 // stage is one step of a build.
@@ -67,6 +69,7 @@ func stages() []stage {
 // state is what stages hand on.
 type state struct {
 	config   Config
+	signer   *pkcs7.Pair // nil: nothing is signed
 	memo     *memo.Memo
 	source   source
 	packages []input.Package
@@ -106,6 +109,10 @@ func build(ctx context.Context, config Config) error {
 	if err := deps(ctx, "build", false, io.Discard); err != nil {
 		return err
 	}
+	signer, err := config.Trust.openSigner()
+	if err != nil {
+		return fmt.Errorf("build: %w", err)
+	}
 	if err := os.MkdirAll(config.Dir, 0o755); err != nil {
 		return fmt.Errorf("build: %w", err)
 	}
@@ -117,7 +124,7 @@ func build(ctx context.Context, config Config) error {
 	if err != nil {
 		return err
 	}
-	s := &state{config: config, memo: remembered, source: from}
+	s := &state{config: config, signer: signer, memo: remembered, source: from}
 	begin := time.Now()
 	var results []result
 	for _, st := range append(stages(), formatStages(config.Artefacts)...) {

@@ -51,6 +51,8 @@ func needs(purpose string) ([]need, error) {
 			need{pkg: "cpio", program: "cpio", why: "reads initramfs archives"},
 			need{pkg: "kmod", program: "depmod", why: "checks module indexes"},
 			need{pkg: "e2fsprogs", program: "mke2fs", why: "makes file systems to test with"},
+			need{pkg: "sbsigntool", program: "sbverify", why: "checks Secure Boot signatures"},
+			need{pkg: "osslsigncode", program: "osslsigncode", why: "checks Secure Boot signatures"},
 			need{pkg: "binutils", program: "objdump", why: "reads EFI programs"},
 			need{pkg: "qemu-utils", program: "qemu-img", why: "checks disk image formats"},
 			need{pkg: "zstd", program: "zstd", why: "reads compressed images"},

@@ -24,6 +24,7 @@ const usage = `usage: imagebuild <command> [flags]
 
   build [--arch amd64] [--out build/keelson-amd64.raw] [--artefacts raw] [--locked]
                                                                     build an image, and other formats of it beside it
+        [--sign-key FILE --sign-cert FILE]                          and sign it for Secure Boot
   lock  [--arch amd64]                                              write the lock of Debian packages anew
   lint  DIR|IMAGE                                                   check a root: a directory, an EROFS or a disk image
   deps  [--install] [--for build|run|check]                         check, or install, what the machine must have
@@ -49,6 +50,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	out := flags.String("out", "", "file of the image (build/keelson-<arch>.raw)")
 	locked := flags.Bool("locked", os.Getenv("LOCKED") == "1", "refuse packages that the lock does not name")
 	artefacts := flags.String("artefacts", rawArtefact, "what to make: all, or some of raw,zst,qcow2,vhd,vmdk,ova,gce")
+	var trust trust
+	trust.flags(flags)
 	install := flags.Bool("install", false, "install what is missing, when root")
 	purpose := flags.String("for", "build", "what to check for: build, run or check")
 	if err := flags.Parse(args[1:]); err != nil {
@@ -73,7 +76,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	config := Config{
 		Arch: *arch, Out: *out, Artefacts: wanted, Locked: *locked,
 		Dir: filepath.Join("build", *arch), Cache: os.Getenv("KEELSON_CACHE"), Epoch: os.Getenv("SOURCE_DATE_EPOCH"),
-		Log: slog.New(progress{stderr}), Stdout: stdout,
+		Log: slog.New(progress{stderr}), Stdout: stdout, Trust: trust,
 	}
 	if config.Cache == "" {
 		config.Cache = filepath.Join("build", "cache")

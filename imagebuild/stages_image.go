@@ -159,7 +159,7 @@ func ukiKey(s *state) (string, error) {
 		return "", err
 	}
 	stub, err := s.packageSum("systemd-boot-efi")
-	return keyOf("uki", sums, s.cmdline, stub, string(s.source.osRelease())), err
+	return keyOf("uki", sums, s.cmdline, stub, string(s.source.osRelease()), s.signer.ID()), err
 }
 
 func writeUKI(_ context.Context, s *state) error {
@@ -182,6 +182,9 @@ func writeUKI(_ context.Context, s *state) error {
 	if err != nil {
 		return err
 	}
+	if image, err = s.sign("kernel image", image); err != nil {
+		return err
+	}
 	return replace(s.part("keelson.efi"), func(f *os.File) error { _, err := f.Write(image); return err })
 }
 
@@ -195,7 +198,7 @@ func espKey(s *state) (string, error) {
 		return "", err
 	}
 	bios, err := s.packageSum("grub-pc-bin")
-	return keyOf("esp", sums, boot, bios, s.cmdline, string(s.seed()), s.epoch()), err
+	return keyOf("esp", sums, boot, bios, s.cmdline, string(s.seed()), s.epoch(), s.signer.ID()), err
 }
 
 // writeESP writes the EFI system partition, which BIOS machines boot from as
@@ -218,6 +221,9 @@ func writeESP(_ context.Context, s *state) error {
 	p := esp.Parts{Arch: s.config.Arch, Slot: string(layout.SlotA), GrubConfig: menu}
 	if p.Loader, err = s.packageFile("systemd-boot-efi", "usr/lib/systemd/boot/efi/systemd-bootx64.efi"); err != nil {
 		return fmt.Errorf("read boot loader: %w", err)
+	}
+	if p.Loader, err = s.sign("boot loader", p.Loader); err != nil {
+		return err
 	}
 	for _, part := range []struct {
 		name string

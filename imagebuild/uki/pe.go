@@ -13,6 +13,7 @@ import (
 const (
 	peOffsetAt      = 0x3c
 	coffSections    = 2
+	coffSymbols     = 8 // place and number of symbols
 	coffOptSize     = 16
 	coffLen         = 20
 	optMagic        = 0

@@ -2,8 +2,8 @@
 // kernel, the initramfs and the kernel command line as sections behind it,
 // one file for firmware to start and, later, one file to sign.
 //
-// It adds sections and changes the few header fields that count them; it
-// never touches the stub's code and signs nothing. Stub and kernel come from
+// It adds sections, changes the few header fields that count them and leaves
+// the stub's symbols out; it never touches the stub's code and signs nothing. Stub and kernel come from
 // Debian packages. Read takes an image apart again, for tests and for whoever
 // wants to know what an image would boot.
 //
@@ -90,11 +90,17 @@ func sectionsOf(p Parts) ([]newSection, error) {
 
 func assemble(stub []byte, h header, added []newSection) ([]byte, error) {
 	le := binary.LittleEndian
-	size := alignUp(uint32(len(stub)), h.fileAlign)
-	vaddr := h.headersSize
+	vaddr, end := h.headersSize, h.headersSize
 	for _, s := range h.sections {
 		vaddr = max(vaddr, s.vaddr+max(s.vsize, s.rawSize))
+		if s.rawSize > 0 {
+			end = max(end, s.offset+s.rawSize)
+		}
 	}
+	// The linker's symbols behind the last section stay behind: they would
+	// become a gap between sections, which a signature does not cover.
+	stub = stub[:end]
+	size := alignUp(end, h.fileAlign)
 	// One allocation of the final size: these are tens of megabytes.
 	total := uint64(size)
 	for _, s := range added {
@@ -123,6 +129,7 @@ func assemble(stub []byte, h header, added []newSection) ([]byte, error) {
 	le.PutUint16(out[h.coff+coffSections:], uint16(len(h.sections)+len(added)))
 	le.PutUint32(out[h.opt+optInitialized:], initialized)
 	le.PutUint32(out[h.opt+optImageSize:], alignUp(vaddr, max(h.sectionAlign, pageSize)))
+	clear(out[h.coff+coffSymbols : h.coff+coffOptSize])
 	// EFI firmware ignores the checksum, and a signature must leave it out.
 	le.PutUint32(out[h.opt+optChecksum:], 0)
 	return out, nil
