@@ -165,7 +165,14 @@ func parseRotation(value string) (Rotation, error) {
 
 // EndRotation forgets a rotation: from then on the token before opens nothing. Another server may have been faster.
 func EndRotation(ctx context.Context, s Transactor, r Rotation) error {
-	_, err := s.Commit(ctx, []Record{{Key: RotationKey, Revision: r.revision}}, nil, []string{RotationKey})
+	remove := []string{RotationKey}
+	followers, err := s.List(ctx, FollowersPrefix)
+	for _, f := range followers {
+		remove = append(remove, f.Key)
+	}
+	if err == nil {
+		_, err = s.Commit(ctx, []Record{{Key: RotationKey, Revision: r.revision}}, nil, remove)
+	}
 	if err != nil {
 		return fmt.Errorf("end rotation of the token: %w", err)
 	}

@@ -34,6 +34,8 @@ const tokenUsage = `usage: node token <verb> [flags]
   generate                    print a new token, and make nothing of it
   rotate [--new-token TOKEN] [--token TOKEN] [--server URL]
                               change the server token, and print the new one; the one before holds for a while
+  rotate --finish [--token TOKEN] [--server URL]
+                              have the one before hold no more, from now on
 
 create, list and delete take --kubeconfig FILE; all that look at this machine's files take --data-dir DIR.
 `
@@ -200,8 +202,12 @@ func (t *tokens) rotate(ctx context.Context, flags *flag.FlagSet, args []string)
 		flags.StringVar(&server, name, local, "a server of the cluster")
 	}
 	flags.StringVar(&next, "new-token", "", "the new token; without it one is made")
+	finish := flags.Bool("finish", false, "end the time in which the token before is honoured")
 	if _, err := parse(flags, args, 0); err != nil {
 		return err
+	}
+	if *finish && next != "" {
+		return errors.New("--finish changes no token: leave --new-token out")
 	}
 	password, err := change.Check(token.Secret(next))
 	if err != nil {
@@ -222,6 +228,14 @@ func (t *tokens) rotate(ctx context.Context, flags *flag.FlagSet, args []string)
 	access, err := trust.Validate(ctx, c)
 	if err != nil {
 		return err
+	}
+	if *finish {
+		if err := change.AskFinish(ctx, access); err != nil {
+			return err
+		}
+		fmt.Fprintln(t.stderr, "The token before the rotation is honoured no more. Nodes that have joined go on by their certificates.\n"+
+			"A machine with the old token in its settings cannot join anew: bring it up to date there.")
+		return nil
 	}
 	full, err := token.Format(access.CA, token.UserServer, password)
 	if err != nil {

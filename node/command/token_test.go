@@ -38,6 +38,7 @@ type tokenMachine struct {
 	mu       sync.Mutex // guards what follows
 	password string
 	refuse   string // what the supervisor says in place of rotating
+	finished int
 	secrets  map[string]*corev1.Secret
 }
 
@@ -107,7 +108,7 @@ func (m *tokenMachine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		status(401, "not authorized", "Unauthorized")
 	case r.URL.Path == "/v1-rke2/readyz":
 		status(403, "forbidden", "Forbidden") // servers are none of its groups
-	case r.URL.Path == "/v1-rke2/token" && r.Method == http.MethodPut && m.refuse != "":
+	case r.URL.Path == "/v1-rke2/token" && m.refuse != "":
 		status(400, m.refuse, "BadRequest")
 	case r.URL.Path == "/v1-rke2/token" && r.Method == http.MethodPut:
 		var body struct{ NewToken string }
@@ -116,6 +117,8 @@ func (m *tokenMachine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		m.password = body.NewToken
+	case r.URL.Path == "/v1-rke2/token" && r.Method == http.MethodDelete:
+		m.finished++
 	case r.Header.Get("Authorization") != "Bearer admin":
 		status(401, "Unauthorized", "Unauthorized")
 	case r.URL.Path == secrets && r.Method == http.MethodPost:
@@ -254,6 +257,24 @@ func TestTokenRotate(t *testing.T) {
 	m.refuse = "another rotation of the token is under way"
 	if _, _, err = m.run(t, "rotate", "-s", m.url, "-t", "third"); err == nil || !strings.Contains(err.Error(), m.refuse) {
 		t.Errorf("refused: got %v", err)
+	}
+}
+
+func TestTokenFinish(t *testing.T) {
+	m := newTokenMachine(t)
+	out, notes, err := m.run(t, "rotate", "--finish", "--server", m.url)
+	if err != nil || out != "" || m.finished != 1 || m.password != "old" {
+		t.Fatalf("got %q, %v, finished %d times; the server has %q", out, err, m.finished, m.password)
+	}
+	if !strings.Contains(notes, "honoured no more") || strings.Contains(notes, "old\n") {
+		t.Errorf("notes: %s", notes)
+	}
+	m.refuse = "not every server has taken the new token over: cp-3"
+	if _, _, err = m.run(t, "rotate", "--finish", "-s", m.url); err == nil || !strings.Contains(err.Error(), m.refuse) {
+		t.Errorf("refused: got %v", err)
+	}
+	if _, _, err = m.run(t, "rotate", "--finish", "--new-token", "x", "-s", m.url); err == nil || !strings.Contains(err.Error(), "leave --new-token out") {
+		t.Errorf("with a new token: got %v", err)
 	}
 }
 

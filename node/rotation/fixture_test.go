@@ -105,7 +105,10 @@ type machine struct {
 	store   *etcdstore.Store
 	clock   *clock
 	changed chan []token.User
+	servers []string // names of the cluster's
 }
+
+func (m *machine) name() string { return "cp-" + filepath.Base(m.dir) }
 
 // newMachine makes a server that has the files of a cluster whose tokens are given.
 func newMachine(t *testing.T, client *clientv3.Client, c *clock, passwd string) *machine {
@@ -158,6 +161,7 @@ func (m *machine) copyOf(t *testing.T, client *clientv3.Client) *machine {
 func (m *machine) config() Config {
 	return Config{
 		Store: m.store, ServerDir: m.dir, Overlap: time.Hour, Log: slog.New(slog.DiscardHandler), Now: m.clock.Now, After: m.clock.After,
+		Name: m.name(), Servers: func(context.Context) ([]string, error) { return m.servers, nil },
 		Changed: func(users []token.User) error { m.changed <- users; return nil },
 	}
 }

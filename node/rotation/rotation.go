@@ -5,10 +5,10 @@
 // either happened or not. Everything after it is each server following what etcd tells, in steps that may be cut off
 // anywhere and done again: the token before goes into cred/passwd-previous.json, the new one into cred/passwd, then
 // into the files that people copy. A server that was away meanwhile follows at its next start. When the overlap ends
-// the token before is forgotten, first by each server's clock, then in etcd.
+// the token before is forgotten, first by each server's clock, then in etcd; sooner where somebody asks for it (Finish).
 //
 // It never looks at the settings and answers no request itself: node/server gives its Users to supervisorapi whenever
-// Changed is called, and its Rotate to PUT /v1-rke2/token.
+// Changed is called, and its Rotate and Finish to PUT and DELETE of /v1-rke2/token.
 package rotation
 
 import (
@@ -42,6 +42,9 @@ type Config struct {
 	Store     Store
 	ServerDir string        // <server>; cred/passwd and tls/server-ca.crt are in it
 	Overlap   time.Duration // 0: DefaultOverlap
+	Name      string        // of this server
+	// Servers lists the names of the cluster's servers, for who wants an overlap ended before its time.
+	Servers func(ctx context.Context) ([]string, error)
 	// Changed is called, one call at a time, after the users that are honoured have changed.
 	Changed func(users []token.User) error
 	Log     *slog.Logger
@@ -70,8 +73,8 @@ type Rotator struct {
 
 // New reads the server's tokens.
 func New(cfg Config) (*Rotator, error) {
-	if cfg.Store == nil || cfg.Changed == nil || cfg.Log == nil {
-		return nil, errors.New("rotation: Store, Changed and Log must be set")
+	if cfg.Store == nil || cfg.Changed == nil || cfg.Servers == nil || cfg.Log == nil {
+		return nil, errors.New("rotation: Store, Changed, Servers and Log must be set")
 	}
 	if cfg.Overlap == 0 {
 		cfg.Overlap = DefaultOverlap
@@ -212,7 +215,7 @@ func (r *Rotator) follow(ctx context.Context) (time.Duration, error) {
 	if !ok {
 		return 0, r.forget()
 	}
-	if err := r.adopt(rotation); err != nil {
+	if err := r.take(ctx, rotation); err != nil {
 		return 0, err
 	}
 	if wait := rotation.Expires.Sub(r.cfg.Now()); wait > 0 {

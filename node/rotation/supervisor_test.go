@@ -53,6 +53,13 @@ func (m *machine) supervise(t *testing.T, cert tls.Certificate, ca []byte) (*Rot
 	if err != nil {
 		t.Fatal(err)
 	}
+	var r *Rotator
+	refuse := func(err error) error {
+		if err != nil {
+			return &supervisorapi.Refusal{Code: 400, Message: err.Error()}
+		}
+		return nil
+	}
 	install := func(users []token.User) error {
 		return api.Install(supervisorapi.Handlers{
 			CACerts: ca, Users: users, Ready: func() bool { return true },
@@ -64,6 +71,11 @@ func (m *machine) supervise(t *testing.T, cert tls.Certificate, ca []byte) (*Rot
 				}
 				return data.Encode()
 			},
+			RotateToken: func(ctx context.Context, next token.Secret) error {
+				_, err := r.Rotate(ctx, r.Passwords().Server, next)
+				return refuse(err)
+			},
+			FinishRotation: func(ctx context.Context, shown token.Secret) error { return refuse(r.Finish(ctx, shown)) },
 		})
 	}
 	cfg := m.config()
@@ -72,8 +84,7 @@ func (m *machine) supervise(t *testing.T, cert tls.Certificate, ca []byte) (*Rot
 		m.changed <- users
 		return err
 	}
-	r, err := New(cfg)
-	if err != nil {
+	if r, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
 	if err := install(r.Users()); err != nil {

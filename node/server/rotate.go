@@ -6,9 +6,15 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"keelson/node/bootstrapdata"
+	"keelson/node/etcd"
+	"keelson/node/nodeobject"
 	"keelson/node/pki"
 	"keelson/node/rotation"
 	"keelson/node/succession"
@@ -20,7 +26,7 @@ import (
 func (s *Server) startRotation(ctx context.Context) error {
 	var err error
 	s.rotator, err = rotation.New(rotation.Config{
-		Store: s.store, ServerDir: s.server(), Log: s.log,
+		Store: s.store, ServerDir: s.server(), Name: s.settings.NodeName, Servers: s.clusterServers, Log: s.log,
 		Changed: func([]token.User) error { return s.install() },
 	})
 	if err != nil {
@@ -38,6 +44,49 @@ func (s *Server) startRotation(ctx context.Context) error {
 func (s *Server) rotateToken(ctx context.Context, next token.Secret) error {
 	_, err := s.rotator.Rotate(ctx, s.rotator.Passwords().Server, next)
 	return refusal(err, rotation.ErrNewToken, rotation.ErrNotCurrent, bootstrapdata.ErrRotating)
+}
+
+// finishRotation answers DELETE /v1-rke2/token.
+func (s *Server) finishRotation(ctx context.Context, shown token.Secret) error {
+	err := s.rotator.Finish(ctx, shown)
+	return refusal(err, rotation.ErrNoRotation, rotation.ErrLagging, rotation.ErrNotCurrent)
+}
+
+// clusterServers names the servers that have to follow the cluster's token: all that have a Node, and etcd's members,
+// which may not have one yet.
+func (s *Server) clusterServers(ctx context.Context) ([]string, error) {
+	if !s.isReady() {
+		return nil, notYet()
+	}
+	// s.client was set before s.ready was closed, which isReady has seen.
+	nodes, err := s.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	members, err := s.memberNames(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return serversOf(nodes.Items, members), nil
+}
+
+func serversOf(nodes []corev1.Node, members []string) []string {
+	var names []string
+	for _, n := range nodes {
+		if n.Labels[nodeobject.LabelEtcd] == "true" || n.Labels[nodeobject.LabelControlPlane] == "true" {
+			names = append(names, n.Name)
+		}
+	}
+	for _, m := range members {
+		name := etcd.NodeOf(m)
+		if m == "" { // it was added, and has never started
+			name = "a member of etcd that has not started"
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // rotateCA answers PUT /v1-rke2/cert/cacerts: the cluster's record changes, and every server follows it, this one too.
@@ -162,6 +211,7 @@ func (s *Server) install() error {
 		Connect:        s.tunnels.ServeNode,
 		Egress:         s.tunnels.Egress(),
 		RotateToken:    s.rotateToken,
+		FinishRotation: s.finishRotation,
 		RotateCA:       s.rotateCA,
 		EncryptStatus:  s.encryptStatus,
 		EncryptConfig:  s.encryptConfig,

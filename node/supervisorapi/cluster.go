@@ -38,13 +38,7 @@ func (s *Server) clusterRoutes(h Handlers) map[string]route {
 		}}
 	}
 	if h.RotateToken != nil {
-		all[Prefix+"/token"] = route{groups: servers(), methods: put, answer: s.change("token", func(r *http.Request, body []byte) error {
-			next, err := parseToken(body)
-			if err != nil {
-				return err
-			}
-			return h.RotateToken(r.Context(), next)
-		}, http.StatusOK)}
+		all[Prefix+"/token"] = s.tokenRoute(h)
 	}
 	if h.RotateCA != nil {
 		all[Prefix+"/cert/cacerts"] = route{groups: servers(), methods: put, body: authorityBody, answer: s.change("cert", func(r *http.Request, body []byte) error {
@@ -75,6 +69,28 @@ func (s *Server) clusterRoutes(h Handlers) map[string]route {
 		return h.EncryptConfig(r.Context(), body)
 	}, http.StatusOK)}
 	return all
+}
+
+// tokenRoute changes the server token (PUT, as RKE2 has it), and ends the overlap that follows (DELETE, Keelson's own).
+func (s *Server) tokenRoute(h Handlers) route {
+	rotate := s.change("token", func(r *http.Request, body []byte) error {
+		next, err := parseToken(body)
+		if err != nil {
+			return err
+		}
+		return h.RotateToken(r.Context(), next)
+	}, http.StatusOK)
+	methods := []string{http.MethodPut}
+	if h.FinishRotation != nil {
+		methods = append(methods, http.MethodDelete)
+	}
+	return route{groups: servers(), methods: methods, answer: func(w http.ResponseWriter, r *http.Request, who identity) {
+		if r.Method == http.MethodPut {
+			rotate(w, r, who)
+			return
+		}
+		s.change("token", func(r *http.Request, _ []byte) error { return h.FinishRotation(r.Context(), who.password) }, http.StatusOK)(w, r, who)
+	}}
 }
 
 // parseToken reads the body of PUT token. Errors never hold it.

@@ -72,6 +72,12 @@ func (b *bench) everything(t testing.TB) Handlers {
 	h.Egress = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "to "+r.Host) })
 	h.Snapshot = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "snapshot") })
 	h.RotateToken = func(context.Context, token.Secret) error { return nil }
+	h.FinishRotation = func(_ context.Context, shown token.Secret) error {
+		if shown != serverPassword {
+			return errors.New("it is not told who asks")
+		}
+		return &Refusal{Code: 400, Message: "cp-3 lags behind"}
+	}
 	h.RotateCA = func(_ context.Context, _ []byte, force bool) error {
 		if !force {
 			return &Refusal{http.StatusBadRequest, "not an heir"}
@@ -172,6 +178,9 @@ func TestEveryEndpoint(t *testing.T) {
 		{"token, bad body", server, "PUT", "/v1-rke2/token", "", `{}`, 400, "newToken"},
 		{"token like a bootstrap token", server, "PUT", "/v1-rke2/token", "", `{"newToken":"abcdef.0123456789abcdef"}`, 400, "bootstrap"},
 		{"token, agent", agent, "PUT", "/v1-rke2/token", "", `{"newToken":"next"}`, 403, ""},
+		{"end of a rotation", server, "DELETE", "/v1-rke2/token", "", "", 400, "cp-3 lags behind"},
+		{"end of a rotation, agent", agent, "DELETE", "/v1-rke2/token", "", "", 403, ""},
+		{"end of a rotation, nobody", nobody, "DELETE", "/v1-rke2/token", "", "", 403, ""},
 		{"token, read", server, "GET", "/v1-rke2/token", "", "", 405, ""},
 		{"authorities", server, "PUT", "/v1-rke2/cert/cacerts?force=true", "", strings.Repeat(" ", 100<<10), 204, ""},
 		{"authorities, refused", server, "PUT", "/v1-rke2/cert/cacerts", "", "{}", 400, "not an heir"},

@@ -69,6 +69,8 @@ type Handlers struct {
 
 	// RotateToken changes the server token; empty lets it make one.
 	RotateToken func(ctx context.Context, next token.Secret) error
+	// FinishRotation has the token before the last rotation honoured no more; shown is the token of who asks.
+	FinishRotation func(ctx context.Context, shown token.Secret) error
 	// RotateCA takes a new set of authorities, the JSON of bootstrap data.
 	RotateCA func(ctx context.Context, data []byte, force bool) error
 	// EncryptStatus and EncryptConfig show and change the encryption of Secrets, in RKE2's JSON.

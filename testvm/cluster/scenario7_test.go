@@ -69,6 +69,15 @@ func TestScenario7Rotation(t *testing.T) {
 		c.start(s)
 		c.whole(c.client(s))
 	}
+	// The last thing: the settings of all these machines, and this test's own way in, have the token before.
+	client = c.client(first)
+	if _, err := client.RunOnNode(within(t, changeLimit), workloadImage, first.name, "/usr/bin/node", "token", "rotate", "--finish"); err != nil {
+		t.Fatal(err)
+	}
+	c.refuses(t, 8, "agent", "server does not take the token.*; copy the token from", map[string]any{"token": clusterToken})
+	if err := client.NodesReady(within(t, readyLimit), c.names()...); err != nil {
+		t.Error(err)
+	}
 }
 
 // authoritiesChanged waits until a server shows other authorities than those.
