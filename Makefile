@@ -1,7 +1,7 @@
 # Keelson: every verb of the project. `make help` lists them.
 #
 # Settings: ARCH (amd64), USERDATA (a #cloud-config file), FIRMWARE (uefi, bios or direct),
-# SIGN_KEY and SIGN_CERT (PEM files: sign for Secure Boot),
+# SIGN_KEY and SIGN_CERT (PEM files: sign for Secure Boot), KEELSON_ENROLL (a folder of keys to enrol),
 # RUN (a regexp of test names), T (seconds a fuzz target), PART (of bench: node,
 # loadbalancer, join or cluster; all where empty), RUNS (of bench), LOCKED=1 (refuse packages that are not the locked ones),
 # SLOW=1 (in vm-test: three servers in QEMU as well, which takes half an hour).

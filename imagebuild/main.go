@@ -24,7 +24,8 @@ const usage = `usage: imagebuild <command> [flags]
 
   build [--arch amd64] [--out build/keelson-amd64.raw] [--artefacts raw] [--locked]
                                                                     build an image, and other formats of it beside it
-        [--sign-key FILE --sign-cert FILE]                          and sign it for Secure Boot
+        [--sign-key FILE --sign-cert FILE] [--enroll DIR]           and sign it for Secure Boot
+  keys  DIR                                                         make keys to try Secure Boot with
   lock  [--arch amd64]                                              write the lock of Debian packages anew
   lint  DIR|IMAGE                                                   check a root: a directory, an EROFS or a disk image
   deps  [--install] [--for build|run|check]                         check, or install, what the machine must have
@@ -48,6 +49,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.SetOutput(stderr)
 	arch := flags.String("arch", "amd64", "architecture of the image")
 	out := flags.String("out", "", "file of the image (build/keelson-<arch>.raw)")
+	dir := flags.String("dir", "", "folder of the image's parts (build/<arch>)")
 	locked := flags.Bool("locked", os.Getenv("LOCKED") == "1", "refuse packages that the lock does not name")
 	artefacts := flags.String("artefacts", rawArtefact, "what to make: all, or some of raw,zst,qcow2,vhd,vmdk,ova,gce")
 	var trust trust
@@ -63,8 +65,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 		return lint(flags.Arg(0), *arch, stdout)
 	}
+	if args[0] == "keys" {
+		if flags.NArg() != 1 {
+			return fmt.Errorf("keys: want one directory\n%s", usage)
+		}
+		return makeKeys(flags.Arg(0), stdout)
+	}
 	if flags.NArg() != 0 {
 		return fmt.Errorf("%s: argument %q is not wanted\n%s", args[0], flags.Arg(0), usage)
+	}
+	if *dir == "" {
+		*dir = filepath.Join("build", *arch)
 	}
 	if *out == "" {
 		*out = filepath.Join("build", "keelson-"+*arch+".raw")
@@ -75,7 +86,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	config := Config{
 		Arch: *arch, Out: *out, Artefacts: wanted, Locked: *locked,
-		Dir: filepath.Join("build", *arch), Cache: os.Getenv("KEELSON_CACHE"), Epoch: os.Getenv("SOURCE_DATE_EPOCH"),
+		Dir: *dir, Cache: os.Getenv("KEELSON_CACHE"), Epoch: os.Getenv("SOURCE_DATE_EPOCH"),
 		Log: slog.New(progress{stderr}), Stdout: stdout, Trust: trust,
 	}
 	if config.Cache == "" {

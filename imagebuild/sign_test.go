@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"keelson/imagebuild/esp"
 	"keelson/imagebuild/input"
 	"keelson/imagebuild/input/apt"
 	"keelson/imagebuild/internal/testkey"
@@ -19,7 +22,7 @@ func TestOpenSigner(t *testing.T) {
 	}
 	want := testkey.New(t, "signer")
 	key, cert := testkey.Files(t, want)
-	if p, err := (trust{key, cert}).openSigner(); err != nil || !p.Certificate.Equal(want.Certificate) {
+	if p, err := (trust{key: key, cert: cert}).openSigner(); err != nil || !p.Certificate.Equal(want.Certificate) {
 		t.Errorf("both given: got %v", err)
 	}
 	otherKey, _ := testkey.Files(t, testkey.New(t, "other"))
@@ -89,4 +92,43 @@ func packagesOf(names ...string) []input.Package {
 		out = append(out, input.Package{Package: apt.Package{Name: name, SHA256: "sum of " + name}, Want: name})
 	}
 	return out
+}
+
+func TestEnrolment(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "keys")
+	var out bytes.Buffer
+	if err := run(context.Background(), []string{"keys", dir}, &out, &out); err != nil || !strings.Contains(out.String(), "KEELSON_ENROLL="+dir) {
+		t.Fatalf("keys: got %v, %s", err, &out)
+	}
+	s, _ := newState(t)
+	s.source.Epoch = time.Unix(1700000000, 0)
+	none, err := s.trustKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.config.Trust.enroll = dir
+	variables, err := s.enrolled()
+	if err != nil || len(variables) != 3 {
+		t.Fatalf("enrolled: got %d variables, %v", len(variables), err)
+	}
+	key, err := s.trustKey()
+	if err != nil || key == none {
+		t.Errorf("the key does not notice the variables: %v", err)
+	}
+	files, err := esp.Contents(esp.Parts{Arch: "amd64", Slot: "a", Loader: []byte("l"), UKI: []byte("u"), Enroll: variables})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"PK", "KEK", "db"} {
+		if e, ok := files.Get("/loader/keys/auto/" + name + ".auth"); !ok || e.Size != int64(len(variables[name])) {
+			t.Errorf("%s.auth is not on the ESP", name)
+		}
+	}
+	s.config.Trust.enroll = t.TempDir()
+	if _, err := s.trustKey(); err == nil || !strings.Contains(err.Error(), "neither PK.auth nor PK.crt") {
+		t.Errorf("an empty folder: got %v", err)
+	}
+	if err := run(context.Background(), []string{"keys"}, &out, &out); err == nil || !strings.Contains(err.Error(), "want one directory") {
+		t.Errorf("keys of nothing: got %v", err)
+	}
 }

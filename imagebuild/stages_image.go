@@ -198,7 +198,11 @@ func espKey(s *state) (string, error) {
 		return "", err
 	}
 	bios, err := s.packageSum("grub-pc-bin")
-	return keyOf("esp", sums, boot, bios, s.cmdline, string(s.seed()), s.epoch(), s.signer.ID()), err
+	if err != nil {
+		return "", err
+	}
+	trust, err := s.trustKey()
+	return keyOf("esp", sums, boot, bios, s.cmdline, string(s.seed()), s.epoch(), trust), err
 }
 
 // writeESP writes the EFI system partition, which BIOS machines boot from as
@@ -223,6 +227,9 @@ func writeESP(_ context.Context, s *state) error {
 		return fmt.Errorf("read boot loader: %w", err)
 	}
 	if p.Loader, err = s.sign("boot loader", p.Loader); err != nil {
+		return err
+	}
+	if p.Enroll, err = s.enrolled(); err != nil {
 		return err
 	}
 	for _, part := range []struct {

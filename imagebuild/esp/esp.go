@@ -126,6 +126,7 @@ const (
 	GrubDir    = "/grub"
 	grubConfig = GrubDir + "/grub.cfg"
 	loaderConf = "/loader/loader.conf"
+	enrollDir  = "/loader/keys/auto" // systemd-boot(7)
 )
 
 // KernelPath is the kernel of slot for GRUB.
@@ -144,6 +145,7 @@ type Parts struct {
 	Kernel     []byte
 	Initrd     []byte
 	GrubConfig []byte
+	Enroll     map[string][]byte // Secure Boot variables to enrol, by name
 }
 
 // Contents lays out an ESP. The loader is there twice: at its own place, and
@@ -162,7 +164,10 @@ func Contents(p Parts) (*tree.Tree, error) {
 		{"/EFI/BOOT/" + fallback, p.Loader, false},
 		{"/EFI/systemd/systemd-boot" + suffix + ".efi", p.Loader, false},
 		{"/EFI/Linux/keelson-" + p.Slot + ".efi", p.UKI, false},
-		{loaderConf, []byte("timeout 0\neditor no\n"), false},
+		{loaderConf, loaderConfig(p), false},
+		{enrollDir + "/PK.auth", p.Enroll["PK"], true},
+		{enrollDir + "/KEK.auth", p.Enroll["KEK"], true},
+		{enrollDir + "/db.auth", p.Enroll["db"], true},
 		{KernelPath(p.Slot), p.Kernel, true},
 		{InitrdPath(p.Slot), p.Initrd, true},
 		{grubConfig, p.GrubConfig, true},
@@ -180,4 +185,15 @@ func Contents(p Parts) (*tree.Tree, error) {
 		}
 	}
 	return &t, nil
+}
+
+// loaderConfig renders loader.conf(5). Keys that are on the ESP are enrolled
+// by themselves: the loader does it where firmware is in setup mode, after a
+// countdown of its own, and resets the machine.
+func loaderConfig(p Parts) []byte {
+	text := "timeout 0\neditor no\n"
+	if len(p.Enroll) > 0 {
+		text += "secure-boot-enroll force\n"
+	}
+	return []byte(text)
 }
