@@ -18,6 +18,7 @@ import (
 	"keelson/init/kernel"
 	"keelson/init/kmsg"
 	"keelson/init/layout"
+	"keelson/init/metadata"
 	"keelson/init/netconfig"
 	"keelson/init/network"
 	"keelson/init/sequence"
@@ -59,7 +60,10 @@ type machine struct {
 	config     *userdata.Config   // user-data
 	documents  userdata.Documents // user-data
 	plan       netconfig.Plan     // user-data
-	net        *network.Network   // network
+	net        *network.Network   // user-data, where a source needs it, or network
+	netPlan    netconfig.Plan     // as net
+	endNetwork func()             // as net
+	report     cloudReport        // user-data; nil where no cloud waits for one
 
 	mu       sync.Mutex
 	services map[string]*supervised
@@ -67,6 +71,9 @@ type machine struct {
 	rootName string      // of the root partition, for messages from any time
 	rootDev  string      // its MAJOR:MINOR
 }
+
+// cloudReport tells a cloud that the machine is up.
+type cloudReport = func(context.Context, *metadata.Client) error
 
 // supervised is a service, the way to stop it, and its end.
 type supervised struct {

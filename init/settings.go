@@ -10,10 +10,10 @@ import (
 
 	"keelson/init/apply"
 	"keelson/init/clock"
+	"keelson/init/dmi"
 	"keelson/init/identity"
 	"keelson/init/layout"
 	"keelson/init/netconfig"
-	"keelson/init/network"
 	"keelson/init/source"
 	"keelson/init/uevent"
 	"keelson/init/userdata"
@@ -38,27 +38,49 @@ func (m *machine) userData(ctx context.Context) error {
 		Stored: layout.UserData, LoadModule: m.load,
 		NextDevice: func(ctx context.Context) error { return mediumChange(ctx, sub) },
 		Settle:     settle,
+		Machine:    dmi.Load(dmi.DefaultSys), Online: m.online,
+		Say: func(line string) { m.con.Printf("user-data: %s", line) },
 	}
+	told := ""
 	for tried := false; ; {
 		docs, err := source.Collect(ctx, cfg)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		// The same documents again: some other device changed.
-		if !tried || err != nil || !reflect.DeepEqual(docs, m.documents) {
+		// The same documents again: some other device changed, or nothing did.
+		if !tried || err != nil && err.Error() != told || !reflect.DeepEqual(docs, m.documents) {
 			tried, m.documents = true, docs
-			if err != nil {
-				m.con.Printf("user-data: %v", err)
+			if told = ""; err != nil {
+				told = err.Error()
+				m.con.Printf("user-data: %s", oneLine(err))
 			}
-			if m.accept(docs) && m.applySettings() {
+			if !errors.Is(err, source.ErrUnanswered) && m.accept(docs) && m.applySettings() {
+				m.report = source.Reporter(cfg.Machine)
 				return source.Store(layout.UserData, docs)
 			}
 			m.con.Printf("waiting for corrected user-data")
 		}
-		if err := mediumChange(ctx, sub); err != nil {
+		if err := correction(ctx, sub, source.Polled(cfg)); err != nil {
 			return err
 		}
 	}
+}
+
+// pollPause is how often metadata is looked at that was refused: its correction
+// shows by no event.
+const pollPause = 30 * time.Second
+
+// correction waits until the sources are worth another look.
+func correction(ctx context.Context, sub *uevent.Subscription, poll bool) error {
+	if !poll {
+		return mediumChange(ctx, sub)
+	}
+	wait, cancel := context.WithTimeout(ctx, pollPause)
+	defer cancel()
+	if err := mediumChange(wait, sub); err != nil && ctx.Err() != nil {
+		return err
+	}
+	return nil
 }
 
 // load loads a module from the root.
@@ -135,20 +157,6 @@ func mediumChange(ctx context.Context, sub *uevent.Subscription) error {
 			return nil
 		}
 	}
-}
-
-// networkBound is how long the boot waits for an address; the network goes on
-// trying after it, and so does the node.
-const networkBound = 20 * time.Second
-
-func (m *machine) startNetwork(ctx context.Context) error {
-	n, err := network.New(network.Config{Plan: m.plan, Hostname: m.config.Hostname, Logger: m.log})
-	if err != nil {
-		return err
-	}
-	m.net = n
-	m.task("network", n.Run)
-	return n.Wait(ctx, networkBound)
 }
 
 // epoch is the build time of the image.

@@ -84,6 +84,9 @@ func Load(docs []userdata.Document) (Plan, []userdata.Problem) {
 	if len(pairs) == 1 && pairs[0].Name == "network" { // as in /etc/cloud and netplan
 		pairs = p.Pairs(pairs[0].Value, "network")
 	}
+	if p.openstack(pairs) {
+		return p.plan, p.Problems
+	}
 	version := 0
 	for _, pair := range pairs {
 		if pair.Name == "version" {

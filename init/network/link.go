@@ -178,6 +178,21 @@ func (l *link) applyLease(old, now *lease) error {
 	return errors.Join(errs...)
 }
 
+// takeBack leaves the links as they were found. A link that is down has no
+// routes and no addresses of IPv6 (Linux Documentation/networking/ip-sysctl.rst,
+// keep_addr_on_down).
+func (r *runner) takeBack() {
+	for _, l := range r.ordered() {
+		addrs, err := netlink.AddrList(l.device(), netlink.FAMILY_V4)
+		for _, a := range addrs {
+			err = errors.Join(err, netlink.AddrDel(l.device(), &a))
+		}
+		if err = errors.Join(err, netlink.LinkSetDown(l.device())); err != nil {
+			r.cfg.Logger.Warn("network: take back", "link", l.name, "error", err)
+		}
+	}
+}
+
 func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }

@@ -1,7 +1,11 @@
 package network
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -150,4 +154,38 @@ func TestDisabledPlan(t *testing.T) {
 		}
 	}
 	t.Error("nobody said that the plan is disabled")
+}
+
+// What a plan put on the links is gone when another one comes in force.
+func TestReplacedPlan(t *testing.T) {
+	if !namespace(t) {
+		return
+	}
+	mustUp(t, cable(t), "192.0.2.1/24")
+	n, err := New(Config{ResolvConf: filepath.Join(t.TempDir(), "resolv.conf"), Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Plan: netconfig.Plan{Links: []netconfig.Link{{ID: "a", Match: netconfig.Match{Name: "eth0"},
+			Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.10/24"), netip.MustParsePrefix("2001:db8::10/64")},
+			Routes:    []netconfig.Route{{To: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr("192.0.2.1")}}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- n.Run(ctx) }()
+	if err := n.Wait(t.Context(), 10*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	cancel(ErrReplaced)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	l, err := netlink.LinkByName("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addrs, err1 := netlink.AddrList(l, netlink.FAMILY_ALL)
+	routes, err2 := netlink.RouteList(l, netlink.FAMILY_ALL)
+	if err := errors.Join(err1, err2); err != nil || len(addrs) != 0 || len(routes) != 0 {
+		t.Errorf("got %v %v %v, want nothing left", addrs, routes, err)
+	}
 }

@@ -35,11 +35,21 @@ type report struct {
 	err    error
 }
 
+// ErrReplaced, as the cause that ends the context of Run, says that another
+// plan comes in force: what this one put on the links is taken back.
+var ErrReplaced = errors.New("the network gets another plan")
+
 // Run brings links up and follows them until ctx ends. Addresses stay when it
 // returns, so that services can still say goodbye.
 func (n *Network) Run(ctx context.Context) error {
+	outer := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	r := &runner{Network: n, links: map[int]*link{}, reports: make(chan report)}
+	defer func() {
+		if errors.Is(context.Cause(outer), ErrReplaced) {
+			r.takeBack()
+		}
+	}()
 	defer r.workers.Wait()
 	defer cancel()
 	if n.cfg.Plan.Disabled {

@@ -10,26 +10,38 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"keelson/init/layout"
+	"keelson/init/metadata"
+	"keelson/init/metadata/azure"
+	"keelson/init/metadata/openstack"
 	"keelson/init/userdata"
 )
 
 // names are the four files of a NoCloud source.
 func names() []string { return []string{"user-data", "vendor-data", "meta-data", "network-config"} }
 
+// ErrUnanswered says that metadata which the machine belongs to could not be
+// had, so that what Collect returns is not what somebody gave to this machine.
+var ErrUnanswered = errors.New("the machine's own user-data is not known")
+
 // Collect reads every source. An error says that one of them could not be read;
 // the documents of the others are returned with it. Documents from the stored
-// copy are used when no source gave any.
+// copy are used when no source gave any, and when metadata does not answer.
 func Collect(ctx context.Context, cfg Config) (userdata.Documents, error) {
-	docs, err := present(cfg)
+	found, err := present(cfg)
+	stored, storedErr := readStored(cfg.Stored)
+	if remotes := choose(cfg, found); len(remotes) > 0 {
+		return collectRemote(ctx, cfg, found, remotes, stored, errors.Join(err, storedErr))
+	}
+	docs := found.documents()
 	if !docs.Empty() {
 		return docs, err
 	}
-	stored, storedErr := readStored(cfg.Stored)
 	err = errors.Join(err, storedErr)
 	if !stored.Empty() || cfg.Settle <= 0 || cfg.NextDevice == nil {
 		return stored, err
@@ -37,46 +49,106 @@ func Collect(ctx context.Context, cfg Config) (userdata.Documents, error) {
 	wait, cancel := context.WithTimeout(ctx, cfg.Settle)
 	defer cancel()
 	for cfg.NextDevice(wait) == nil {
-		if docs, err = present(cfg); !docs.Empty() {
+		found, err = present(cfg)
+		if docs = found.documents(); !docs.Empty() {
 			break
 		}
+	}
+	if remotes := choose(cfg, found); len(remotes) > 0 { // a volume that names an address
+		return collectRemote(ctx, cfg, found, remotes, stored, err)
 	}
 	return docs, errors.Join(err, ctx.Err())
 }
 
-// present reads the sources that are there now, the weakest first.
-func present(cfg Config) (userdata.Documents, error) {
-	var docs userdata.Documents
+// found is what local sources gave.
+type found struct {
+	esp   userdata.Documents // the image's own, weaker than a cloud's
+	local userdata.Documents
+	drive bool // a ConfigDrive is there, which has all that the service has
+}
+
+func (f found) documents() userdata.Documents { return join(f.esp, f.local) }
+
+// join lays lists behind each other, the weakest first.
+func join(all ...userdata.Documents) (out userdata.Documents) {
+	for _, d := range all {
+		out.Vendor, out.User = append(out.Vendor, d.Vendor...), append(out.User, d.User...)
+		out.Meta, out.Network = append(out.Meta, d.Meta...), append(out.Network, d.Network...)
+	}
+	return out
+}
+
+// present reads the local sources that are there now, the weakest first.
+func present(cfg Config) (found, error) {
+	var f found
 	var errs []error
 	if cfg.ESP != "" {
-		errs = append(errs, volume(cfg, Volume{Device: cfg.ESP, FSType: "vfat"}, layout.ESPDir, "ESP", &docs))
+		errs = append(errs, cfg.mounted(Volume{Device: cfg.ESP, FSType: "vfat"}, "ESP", func(dir string) error {
+			return readFolder(filepath.Join(dir, layout.ESPDir), "ESP", &f.esp)
+		}))
 	}
 	volumes, err := cfg.volumes()
 	errs = append(errs, err)
 	for _, v := range volumes {
-		errs = append(errs, volume(cfg, v, "", "cidata volume "+v.Device, &docs))
+		errs = append(errs, cfg.volume(v, &f))
 	}
 	if cfg.FwCfg != "" {
 		for _, name := range names() {
-			errs = append(errs, readFile(filepath.Join(cfg.FwCfg, name, "raw"), "fw_cfg", name, &docs))
+			errs = append(errs, readFile(filepath.Join(cfg.FwCfg, name, "raw"), "fw_cfg", name, &f.local))
 		}
 	}
 	doc, ok, err := fromCmdline(cfg.Cmdline)
 	if ok {
-		docs.User = append(docs.User, doc)
+		f.local.User = append(f.local.User, doc)
 	}
-	return docs, errors.Join(append(errs, err)...)
+	for _, s := range seeds(cfg, f.local) {
+		f.local = join(f.local, s.own())
+	}
+	return f, errors.Join(append(errs, err)...)
 }
 
 func (cfg Config) volumes() ([]Volume, error) {
 	if cfg.Volumes != nil {
 		return cfg.Volumes()
 	}
-	return FindVolumes(DefaultBlock)
+	return FindVolumes(DefaultBlock, azure.Here(cfg.Machine))
 }
 
-// volume mounts a file system, reads what is there and unmounts it.
-func volume(cfg Config, v Volume, dir, source string, docs *userdata.Documents) (err error) {
+// volume reads one volume in the way that its label asks for.
+func (cfg Config) volume(v Volume, f *found) error {
+	switch {
+	case !isConfigDrive(v.Label) && (!azure.Here(cfg.Machine) || slices.Contains(layout.NoCloudLabels(), v.Label)):
+		source := "cidata volume " + v.Device
+		return cfg.mounted(v, source, func(dir string) error { return readFolder(dir, source, &f.local) })
+	case isConfigDrive(v.Label):
+		source := "ConfigDrive " + v.Device
+		return cfg.mounted(v, source, func(dir string) error {
+			docs, err := openstack.Read(source, func(name string) ([]byte, error) {
+				return readDocument(filepath.Join(dir, openstack.Folder, name), name)
+			})
+			if err == nil {
+				f.local, f.drive = join(f.local, docs), true
+			}
+			return err
+		})
+	}
+	source := "Azure CD " + v.Device
+	return cfg.mounted(v, source, func(dir string) error {
+		data, err := readDocument(filepath.Join(dir, azure.OVF), azure.OVF)
+		if errors.Is(err, metadata.ErrNotFound) {
+			return nil // some other CD
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", source, err)
+		}
+		docs, err := azure.ReadOVF(source, data)
+		f.local = join(f.local, docs)
+		return err
+	})
+}
+
+// mounted has a volume read by way of a folder, and unmounts it.
+func (cfg Config) mounted(v Volume, source string, read func(dir string) error) (err error) {
 	var missing error
 	if cfg.LoadModule != nil {
 		missing = cfg.LoadModule(filesystemModules(v.FSType)...)
@@ -90,8 +162,13 @@ func volume(cfg Config, v Volume, dir, source string, docs *userdata.Documents) 
 		return fmt.Errorf("%s: %w", source, errors.Join(err, missing))
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
+	return read(m.Dir)
+}
+
+// readFolder reads the four files of NoCloud.
+func readFolder(dir, source string, docs *userdata.Documents) error {
 	for _, name := range names() {
-		if err := readFile(filepath.Join(m.Dir, dir, name), source, name, docs); err != nil {
+		if err := readFile(filepath.Join(dir, name), source, name, docs); err != nil {
 			return err
 		}
 	}
@@ -101,37 +178,49 @@ func volume(cfg Config, v Volume, dir, source string, docs *userdata.Documents) 
 // filesystemModules names what the kernel would ask modprobe for. The code
 // pages are those that Debian's kernel has as defaults for vfat.
 func filesystemModules(fstype string) []string {
-	if fstype == "iso9660" {
+	switch fstype {
+	case "iso9660":
 		return []string{"isofs"}
+	case "udf":
+		return []string{"udf"}
 	}
 	return []string{"vfat", "nls_cp437", "nls_ascii"}
 }
 
-// readFile adds one document where the file exists.
+// readFile adds one document where the file exists and holds anything.
 func readFile(path, source, name string, docs *userdata.Documents) error {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+	data, err := readDocument(path, name)
+	if errors.Is(err, metadata.ErrNotFound) || err == nil && len(bytes.TrimSpace(data)) == 0 {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("%s: read %s: %w", source, name, err)
-	}
-	defer f.Close()
-	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
-		return fmt.Errorf("%s: read %s: not a regular file", source, name)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxDocument+1))
-	if err != nil {
-		return fmt.Errorf("%s: read %s: %w", source, name, err)
-	}
-	if len(data) > maxDocument {
-		return fmt.Errorf("%s: %s is larger than %d MiB; make it smaller", source, name, maxDocument>>20)
-	}
-	if len(bytes.TrimSpace(data)) == 0 {
-		return nil
+		return fmt.Errorf("%s: %w", source, err)
 	}
 	add(docs, name, userdata.Document{Source: source + ": " + name, Data: data})
 	return nil
+}
+
+// readDocument reads one bounded file, or metadata.ErrNotFound.
+func readDocument(path, name string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil, fmt.Errorf("%s: %w", name, metadata.ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("read %s: not a regular file", name)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxDocument+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	if len(data) > maxDocument {
+		return nil, fmt.Errorf("%s is larger than %d MiB; make it smaller", name, maxDocument>>20)
+	}
+	return data, nil
 }
 
 func add(docs *userdata.Documents, name string, d userdata.Document) {

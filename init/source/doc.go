@@ -1,9 +1,14 @@
 // Package source finds user-data, vendor-data, meta-data and network-config.
 //
-// It looks at, in rising precedence: the files of the ESP below /keelson, a
-// NoCloud volume (label cidata, vfat or iso9660), QEMU's fw_cfg
-// (opt/keelson/NAME), and keelson.user-data= on the kernel command line. Every
-// file is optional and bounded in size. Where none of them gives anything, the
+// It looks at, in rising precedence: the files of the ESP below /keelson, the
+// metadata of the cloud that SMBIOS names, volumes labelled cidata (NoCloud,
+// vfat or iso9660) or config-2 (ConfigDrive) and the CD of Azure, QEMU's fw_cfg
+// (opt/keelson/NAME), keelson.user-data= on the kernel command line, and the
+// addresses that SMBIOS, a volume or the command line name (ds=nocloud;s=URL,
+// seedfrom, cloud-config-url=). No cloud is asked but the one that the machine
+// is in, and that one only where no user-data is attached to the machine. Every
+// file is optional and bounded in size; a source over the network is asked again
+// for a bounded time. Where none of them gives anything, the
 // copy that Store kept on STATE is used. Package source never interprets a
 // document: userdata.Load and netconfig.Load do.
 //

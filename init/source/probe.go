@@ -14,10 +14,11 @@ import (
 	"keelson/init/layout"
 )
 
-// FindVolumes looks at every block device of a /sys/class/block for a NoCloud
-// label. Devices without a medium are passed over. It reads two sectors of
-// each device and interprets nothing else of them.
-func FindVolumes(sys string) ([]Volume, error) {
+// FindVolumes looks at every block device of a /sys/class/block for the label of
+// NoCloud or of a ConfigDrive, and on Azure for a CD, whose label says nothing.
+// Devices without a medium are passed over. It reads a few sectors of each
+// device and interprets nothing else of them.
+func FindVolumes(sys string, cds bool) ([]Volume, error) {
 	entries, err := os.ReadDir(sys)
 	if err != nil {
 		return nil, fmt.Errorf("list block devices: %w", err)
@@ -35,12 +36,16 @@ func FindVolumes(sys string) ([]Volume, error) {
 		}
 		fstype, label := Probe(f)
 		f.Close()
-		if slices.Contains(layout.NoCloudLabels(), label) {
+		isCD := cds && strings.HasPrefix(name, "sr") && (fstype == "udf" || fstype == "iso9660")
+		if slices.Contains(layout.NoCloudLabels(), label) || isConfigDrive(label) || isCD {
 			out = append(out, Volume{Device: device, FSType: fstype, Label: label})
 		}
 	}
 	return parents(sys, out), nil
 }
+
+// isConfigDrive knows the label of OpenStack's volume, as ISO 9660 or as FAT.
+func isConfigDrive(label string) bool { return strings.EqualFold(label, "config-2") }
 
 // quiet names devices that never carry a seed.
 func quiet(name string) bool {
@@ -65,8 +70,8 @@ func parents(sys string, volumes []Volume) []Volume {
 	})
 }
 
-// Probe reads type and label of a FAT or ISO 9660 file system; empty for
-// others. ISO: ECMA-119 8.4, the primary volume descriptor in sector 16. FAT:
+// Probe reads type and label of a FAT or ISO 9660 file system, and knows UDF;
+// empty for others. ISO: ECMA-119 8.4, the primary volume descriptor in sector 16. FAT:
 // Microsoft's specification 3.1 to 3.3, the volume label of the boot sector.
 func Probe(r io.ReaderAt) (fstype, label string) {
 	var boot [512]byte
@@ -79,6 +84,18 @@ func Probe(r io.ReaderAt) (fstype, label string) {
 	_, err := r.ReadAt(pvd[:], 16*2048)
 	if (err == nil || errors.Is(err, io.EOF)) && pvd[0] == 1 && string(pvd[1:6]) == "CD001" {
 		return "iso9660", text(pvd[40:72])
+	}
+	// ECMA-167 part 2, 8.3: descriptors from sector 16 on, one of them NSR.
+	for sector := int64(16); sector < 24; sector++ {
+		if _, err := r.ReadAt(pvd[:], sector*2048); err != nil && !errors.Is(err, io.EOF) {
+			break
+		}
+		switch id := string(pvd[1:6]); {
+		case id == "NSR02" || id == "NSR03":
+			return "udf", ""
+		case id != "BEA01" && id != "CD001" && id != "BOOT2":
+			return "", ""
+		}
 	}
 	return "", ""
 }

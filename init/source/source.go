@@ -3,6 +3,10 @@ package source
 import (
 	"context"
 	"time"
+
+	"keelson/init/dmi"
+	"keelson/init/metadata"
+	"keelson/init/userdata"
 )
 
 // Limits keep a hostile or broken source from filling memory. cloud-init's
@@ -30,6 +34,17 @@ type Config struct {
 	// NextDevice blocks until the kernel tells of a block device, new or with a
 	// new medium (a subscription of package uevent to "block").
 	NextDevice func(context.Context) error
+	// Machine says which cloud this is; the zero value is none.
+	Machine dmi.Identity
+	// Online brings the network up, by the network-config that local sources
+	// gave or by DHCP, and returns when it is usable. It is called before every
+	// attempt to reach a source over the network; nil means it is up.
+	Online func(ctx context.Context, network []userdata.Document) error
+	// Client asks over the network; nil means a client without special ways.
+	Client *metadata.Client
+	// Say tells the console about a source that keeps the machine waiting.
+	Say func(line string)
+
 	// Settle is how long to wait for a NoCloud volume to appear where neither a
 	// source nor a stored copy gave anything (a first boot with a slow drive).
 	Settle time.Duration

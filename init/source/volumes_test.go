@@ -124,12 +124,14 @@ func TestFindVolumes(t *testing.T) {
 	for _, name := range []string{"dm-0", "ram0", "zram0", "fd0", "nbd0", "md0"} {
 		write(t, filepath.Join(sys, name, "size"), "0\n")
 	}
-	got, err := FindVolumes(sys)
-	want := []Volume{{"/dev/.." + dir + "/sdb", "vfat", "CIDATA"}, {"/dev/.." + dir + "/sdd", "vfat", "cidata"}}
+	image(t, dir+"/sdf", 1<<20, "mkfs.vfat", "-n", "CONFIG-2", dir+"/sdf")
+	write(t, filepath.Join(sys, device("sdf"), "size"), "2048\n")
+	got, err := FindVolumes(sys, false)
+	want := []Volume{{"/dev/.." + dir + "/sdb", "vfat", "CIDATA"}, {"/dev/.." + dir + "/sdd", "vfat", "cidata"}, {"/dev/.." + dir + "/sdf", "vfat", "CONFIG-2"}}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %v %v, want %v", got, err, want)
 	}
-	if _, err := FindVolumes(filepath.Join(sys, "absent")); err == nil || !strings.HasPrefix(err.Error(), "list block devices: ") {
+	if _, err := FindVolumes(filepath.Join(sys, "absent"), false); err == nil || !strings.HasPrefix(err.Error(), "list block devices: ") {
 		t.Errorf("got %v, want an error for an absent folder", err)
 	}
 }

@@ -1,0 +1,95 @@
+package digitalocean
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"strings"
+	"testing"
+
+	"keelson/init/dmi"
+	"keelson/init/metadata/metadatatest"
+	"keelson/init/netconfig"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func TestFetch(t *testing.T) {
+	s := &metadatatest.Server{Folder: "testdata"}
+	docs, err := Fetch(t.Context(), s.Start(t, "169.254.169.254:80"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ got, want string }{
+		{string(docs.User[0].Data), "#cloud-config\nhostname: from-digitalocean\n"},
+		{string(docs.Vendor[0].Data), "#cloud-config\ntimezone: America/New_York\n"},
+		{string(docs.Meta[0].Data), "instance-id: \"2756294\"\nlocal-hostname: \"node-1\"\n"},
+	} {
+		if c.got != c.want {
+			t.Errorf("got %q, want %q", c.got, c.want)
+		}
+	}
+	const golden = "testdata/network-config.golden.yaml"
+	if *update {
+		if err := os.WriteFile(golden, docs.Network[0].Data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil || string(want) != string(docs.Network[0].Data) {
+		t.Errorf("network-config: got\n%s\nwant\n%s%v", docs.Network[0].Data, want, err)
+	}
+	if plan, problems := netconfig.Load(docs.Network); len(problems) != 0 || len(plan.Links) != 2 {
+		t.Errorf("network-config: got %+v %v", plan, problems)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	for text, want := range map[string]string{
+		`{`: "v1.json",
+		`{"interfaces":{"public":[{"mac":"x"}]}}`: "interfaces.public[0].mac",
+		`{"interfaces":{"private":[{"mac":"04:01:2a:0f:2a:01","ipv4":{"ip_address":"1.2.3.4","netmask":"x"}}]}}`:               "interfaces.private[0]",
+		`{"interfaces":{"public":[{"mac":"04:01:2a:0f:2a:01","ipv6":{"ip_address":"2001:db8::1","cidr":200,"gateway":"x"}}]}}`: "/200 is no address",
+	} {
+		var d droplet
+		err := json.Unmarshal([]byte(text), &d)
+		if err == nil {
+			_, err = render(d)
+		} else {
+			continue // Fetch's own wrapping is the same for both
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", text, err, want)
+		}
+	}
+}
+
+func TestHere(t *testing.T) {
+	if !Here(dmi.Identity{SystemVendor: "DigitalOcean"}) || Here(dmi.Identity{}) {
+		t.Error("want the vendor to tell")
+	}
+}
+
+// What is rendered is always what netconfig can read.
+func FuzzRender(f *testing.F) {
+	recorded, err := os.ReadFile("testdata/metadata/v1.json")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(recorded)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var d droplet
+		if json.Unmarshal(data, &d) != nil {
+			return
+		}
+		text, err := render(d)
+		if err != nil || text == nil {
+			return
+		}
+		for i, line := range strings.Split(string(text), "\n") {
+			if i > 1 && line != "" && !strings.HasPrefix(line, "  ") {
+				t.Fatalf("line %d escapes: %q", i+1, line)
+			}
+		}
+	})
+}

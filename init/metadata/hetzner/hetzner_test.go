@@ -1,0 +1,74 @@
+package hetzner
+
+import (
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"keelson/init/dmi"
+	"keelson/init/metadata/metadatatest"
+	"keelson/init/netconfig"
+)
+
+const address = "169.254.169.254:80"
+
+// about answers what cannot be a file: metadata is a document and a folder.
+func about(text string) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		switch r.URL.Path {
+		case "/hetzner/v1/metadata":
+			w.Write([]byte(text))
+		case "/hetzner/v1/metadata/network-config":
+			http.ServeFile(w, r, "testdata/hetzner/v1/network-config")
+		default:
+			return false
+		}
+		return true
+	}
+}
+
+func TestFetch(t *testing.T) {
+	recorded, err := os.ReadFile("testdata/hetzner/v1/about")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &metadatatest.Server{Folder: "testdata", Before: about(string(recorded))}
+	docs, err := Fetch(t.Context(), s.Start(t, address))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ got, want string }{
+		{string(docs.User[0].Data), "#cloud-config\nhostname: from-hetzner\n"},
+		{string(docs.Vendor[0].Data), "#cloud-config\ntimezone: Europe/Berlin\n"},
+		{string(docs.Meta[0].Data), "instance-id: \"42\"\nlocal-hostname: \"node-1\"\n"},
+	} {
+		if c.got != c.want {
+			t.Errorf("got %q, want %q", c.got, c.want)
+		}
+	}
+	plan, problems := netconfig.Load(docs.Network)
+	if len(problems) != 0 || len(plan.Links) != 1 || !plan.Links[0].DHCP4 || len(plan.Links[0].Addresses) != 1 {
+		t.Errorf("network: got %+v %v", plan, problems)
+	}
+}
+
+func TestBrokenMetadata(t *testing.T) {
+	s := &metadatatest.Server{Before: about("hostname: [")}
+	if _, err := Fetch(t.Context(), s.Start(t, address)); err == nil || !strings.Contains(err.Error(), "not what is documented") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWithoutUserData(t *testing.T) {
+	s := &metadatatest.Server{Before: about("instance-id: 1\n")}
+	if docs, err := Fetch(t.Context(), s.Start(t, address)); err != nil || len(docs.User) != 0 {
+		t.Errorf("got %v %v", docs, err)
+	}
+}
+
+func TestHere(t *testing.T) {
+	if !Here(dmi.Identity{SystemVendor: "Hetzner"}) || Here(dmi.Identity{}) {
+		t.Error("want the vendor to tell")
+	}
+}

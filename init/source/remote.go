@@ -1,0 +1,157 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"keelson/init/dmi"
+	"keelson/init/metadata"
+	"keelson/init/metadata/azure"
+	"keelson/init/metadata/digitalocean"
+	"keelson/init/metadata/ec2"
+	"keelson/init/metadata/gce"
+	"keelson/init/metadata/hetzner"
+	"keelson/init/metadata/openstack"
+	"keelson/init/userdata"
+)
+
+// remote is a source over the network.
+type remote struct {
+	name  string
+	cloud bool // the machine's own metadata, weaker than what is attached to it
+	fetch func(context.Context, *metadata.Client) (userdata.Documents, error)
+}
+
+// cloud is one service of metadata.
+type cloud struct {
+	name  string
+	here  func(dmi.Identity) bool
+	fetch func(context.Context, *metadata.Client) (userdata.Documents, error)
+}
+
+func clouds() []cloud {
+	return []cloud{
+		{ec2.Name, ec2.Here, ec2.Fetch},
+		{gce.Name, gce.Here, gce.Fetch},
+		{azure.Name, azure.Here, azure.Fetch},
+		{digitalocean.Name, digitalocean.Here, digitalocean.Fetch},
+		{hetzner.Name, hetzner.Here, hetzner.Fetch},
+		{openstack.Name, openstack.Here, openstack.Fetch},
+	}
+}
+
+// choose lists the sources to ask over the network: the cloud that the machine
+// says it is in, unless user-data is attached to it, and the addresses that
+// were named. Nothing is probed.
+func choose(cfg Config, f found) (out []remote) {
+	if len(f.local.User) == 0 && !f.drive {
+		for _, c := range clouds() {
+			if c.here(cfg.Machine) {
+				out = append(out, remote{name: c.name, cloud: true, fetch: c.fetch})
+				break
+			}
+		}
+	}
+	for _, s := range seeds(cfg, f.local) {
+		if s.url != "" {
+			out = append(out, remote{name: "NoCloud by " + s.place, fetch: s.fetch})
+		}
+	}
+	for _, word := range strings.Fields(cfg.Cmdline) {
+		if address, ok := strings.CutPrefix(word, documentURL+"="); ok && address != "" {
+			out = append(out, remote{name: documentURL, fetch: fetchDocument(address)})
+		}
+	}
+	return out
+}
+
+// Polled reports whether Collect asks a source over the network, where a
+// correction shows by no event.
+func Polled(cfg Config) bool {
+	f, _ := present(cfg)
+	return len(choose(cfg, f)) > 0
+}
+
+// Reporter returns what tells the cloud that the machine is up; nil where the
+// cloud does not care.
+func Reporter(id dmi.Identity) func(context.Context, *metadata.Client) error {
+	if azure.Here(id) {
+		return azure.Report
+	}
+	return nil
+}
+
+// Patience with a source over the network: where the last user-data is kept,
+// the machine can go on without it.
+const (
+	patience       = 2 * time.Minute
+	patienceStored = 30 * time.Second
+	firstPause     = time.Second
+	longestPause   = 15 * time.Second
+)
+
+// collectRemote asks the sources in turn and lays their documents between those
+// of the ESP and of the machine's attachments, or over them where an address
+// was named on purpose.
+func collectRemote(ctx context.Context, cfg Config, f found, remotes []remote, stored userdata.Documents, err error) (userdata.Documents, error) {
+	bound := patience
+	if !stored.Empty() {
+		bound = patienceStored
+	}
+	ctx, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	var weak, strong userdata.Documents
+	for _, r := range remotes {
+		docs, rerr := cfg.persist(ctx, r, f.documents().Network)
+		switch {
+		case rerr != nil && !stored.Empty():
+			return stored, errors.Join(err, rerr, errors.New("the user-data of the last boot is used"))
+		case rerr != nil:
+			return f.documents(), errors.Join(err, fmt.Errorf("%w: %w", rerr, ErrUnanswered))
+		case r.cloud:
+			weak = join(weak, docs)
+		default:
+			strong = join(strong, docs)
+		}
+	}
+	return join(f.esp, weak, f.local, strong), err
+}
+
+// persist asks until there is an answer, or an error that will not go away, or
+// ctx ends. A new reason to wait is told once.
+func (cfg Config) persist(ctx context.Context, r remote, network []userdata.Document) (userdata.Documents, error) {
+	client := cfg.Client
+	if client == nil {
+		client = &metadata.Client{}
+	}
+	told := ""
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		var docs userdata.Documents
+		var err error
+		if cfg.Online != nil {
+			err = cfg.Online(ctx, network)
+		}
+		if err == nil {
+			docs, err = r.fetch(ctx, client)
+		}
+		if err == nil || errors.Is(err, metadata.ErrFinal) {
+			return docs, err
+		}
+		if text := err.Error(); text != told && ctx.Err() == nil {
+			told = text
+			if cfg.Say != nil {
+				cfg.Say(fmt.Sprintf("%s: %s; asked again", r.name, strings.TrimPrefix(text, r.name+": ")))
+			}
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return docs, err
+		}
+	}
+}
