@@ -32,6 +32,8 @@ type Config struct {
 	Boot     string // vmlinuz, initrd and cmdline, for a direct start
 	Accel    string // of qemu.Probe
 	Firmware qemu.Firmware
+	Secure   bool   // firmware that can do Secure Boot (UEFI)
+	Vars     string // its variables to begin with, in place of empty ones (UEFI)
 	Memory   int   // MiB; 4096 where 0
 	CPUs     int   // 2 where 0
 	DiskSize int64 // bytes; 20 GiB where 0
@@ -115,9 +117,12 @@ func (m *Machine) prepare(ctx context.Context) error {
 		return err
 	}
 	if m.config.Firmware == qemu.UEFI {
-		_, vars, err := qemu.FindOVMF()
+		_, vars, err := qemu.FindOVMF(m.config.Secure)
 		if err != nil {
 			return err
+		}
+		if m.config.Vars != "" {
+			vars = m.config.Vars
 		}
 		if err := qemu.CopyFile(vars, m.path("vars.fd")); err != nil {
 			return err
@@ -240,11 +245,11 @@ func (m *Machine) Start(ctx context.Context) error {
 	}
 	switch m.config.Firmware {
 	case qemu.UEFI:
-		code, _, err := qemu.FindOVMF()
+		code, _, err := qemu.FindOVMF(m.config.Secure)
 		if err != nil {
 			return err
 		}
-		c.Code, c.Vars = code, m.path("vars.fd")
+		c.Code, c.Vars, c.SMM = code, m.path("vars.fd"), m.config.Secure
 	case qemu.Direct:
 		cmdline, err := os.ReadFile(m.path("cmdline"))
 		if err != nil {
@@ -297,3 +302,6 @@ func (m *Machine) Mark() console.Mark { return m.mark }
 
 // Monitor of the running machine.
 func (m *Machine) Monitor() *qemu.QMP { return m.proc.QMP() }
+
+// Variables is the file of the firmware's variables: another machine can begin with a copy of it.
+func (m *Machine) Variables() string { return m.path("vars.fd") }

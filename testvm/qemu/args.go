@@ -54,6 +54,7 @@ type Config struct {
 	Firmware Firmware
 	Code     string // OVMF's code, never written (UEFI)
 	Vars     string // OVMF's variables, this machine's own copy (UEFI)
+	SMM      bool   // the code is one that keeps its variables by SMM, as Secure Boot wants it (UEFI)
 	Kernel   string // Direct
 	Initrd   string // Direct
 	Cmdline  string // Direct
@@ -86,7 +87,7 @@ func (c Config) Args() ([]string, error) {
 	}
 	a := []string{
 		"-nodefaults", "-no-user-config", "-display", "none",
-		"-machine", "q35", "-accel", c.Accel, "-cpu", cpuModel(c.Accel),
+		"-machine", c.machine(), "-accel", c.Accel, "-cpu", cpuModel(c.Accel),
 		"-smp", strconv.Itoa(max(c.CPUs, 1)), "-m", strconv.Itoa(orDefault(c.Memory, 512)),
 		"-chardev", fmt.Sprintf("socket,id=serial,fd=%d", serialFD), "-serial", "chardev:serial",
 		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", qmpFD), "-mon", "chardev=qmp,mode=control",
@@ -137,16 +138,27 @@ func (c Config) Args() ([]string, error) {
 	return a, nil
 }
 
+func (c Config) machine() string {
+	if c.SMM {
+		return "q35,smm=on"
+	}
+	return "q35"
+}
+
 func (c Config) firmwareArgs() ([]string, error) {
 	switch c.Firmware {
 	case UEFI:
 		if c.Code == "" || c.Vars == "" {
 			return nil, errors.New("qemu arguments: UEFI needs the firmware's code and a copy of its variables")
 		}
-		return []string{
+		a := []string{
 			"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=" + escape(c.Code),
 			"-drive", "if=pflash,format=raw,unit=1,file=" + escape(c.Vars),
-		}, nil
+		}
+		if c.SMM {
+			a = append(a, "-global", "driver=cfi.pflash01,property=secure,value=on")
+		}
+		return a, nil
 	case BIOS:
 		return nil, nil
 	case Direct:

@@ -26,6 +26,9 @@ func TestArgs(t *testing.T) {
 			c.Disks = []Disk{{Path: "vm/disk.qcow2", Format: "qcow2", Serial: "system"}, {Path: "vm/cidata.img", Format: "raw", ReadOnly: true}}
 			c.Network, c.Forwards = true, []Forward{{40001, 6443}, {40002, 9345}}
 		})},
+		{"uefi-secure", with(func(c *Config) {
+			c.Firmware, c.Code, c.Vars, c.SMM = UEFI, "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "vm/vars.fd", true
+		})},
 		{"bios", with(func(c *Config) {
 			c.Firmware, c.NoReboot = BIOS, true
 			c.Disks = []Disk{{Path: "odd, name.raw", Format: "raw"}}

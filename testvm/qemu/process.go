@@ -182,10 +182,15 @@ func FreePorts(n int) ([]int, error) {
 	return ports, nil
 }
 
-// FindOVMF looks where Debian's package ovmf puts the firmware.
-func FindOVMF() (code, vars string, err error) {
+// FindOVMF looks where Debian's package ovmf puts the firmware; with secure,
+// the one that can do Secure Boot. Its variables hold no keys: it is in setup
+// mode.
+func FindOVMF(secure bool) (code, vars string, err error) {
 	const dir = "/usr/share/OVMF"
 	code, vars = filepath.Join(dir, "OVMF_CODE_4M.fd"), filepath.Join(dir, "OVMF_VARS_4M.fd")
+	if secure {
+		code = filepath.Join(dir, "OVMF_CODE_4M.secboot.fd")
+	}
 	for _, f := range []string{code, vars} {
 		if _, err := os.Stat(f); err != nil {
 			return "", "", fmt.Errorf("find UEFI firmware: %w: install the package ovmf", err)
