@@ -23,8 +23,9 @@ var (
 // Transactor is a Store that writes several keys at once.
 type Transactor interface {
 	Store
-	// Commit writes put and removes the keys of remove, all or nothing, if every key of expect still has its
-	// revision, 0 meaning that it does not exist; it tells whether they had. Values of expect do not count.
+	// Commit writes put and removes the keys of remove (of one that ends with a slash, all below), all or nothing, if
+	// every key of expect still has its revision, 0 meaning that it does not exist; it tells whether they had. Values of
+	// expect do not count.
 	Commit(ctx context.Context, expect, put []Record, remove []string) (bool, error)
 }
 
@@ -165,14 +166,7 @@ func parseRotation(value string) (Rotation, error) {
 
 // EndRotation forgets a rotation: from then on the token before opens nothing. Another server may have been faster.
 func EndRotation(ctx context.Context, s Transactor, r Rotation) error {
-	remove := []string{RotationKey}
-	followers, err := s.List(ctx, FollowersPrefix)
-	for _, f := range followers {
-		remove = append(remove, f.Key)
-	}
-	if err == nil {
-		_, err = s.Commit(ctx, []Record{{Key: RotationKey, Revision: r.revision}}, nil, remove)
-	}
+	_, err := s.Commit(ctx, []Record{{Key: RotationKey, Revision: r.revision}}, nil, []string{RotationKey, FollowersPrefix})
 	if err != nil {
 		return fmt.Errorf("end rotation of the token: %w", err)
 	}

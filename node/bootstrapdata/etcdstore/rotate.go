@@ -21,7 +21,11 @@ func (s *Store) Commit(ctx context.Context, expect, put []bootstrapdata.Record, 
 		writes = append(writes, clientv3.OpPut(r.Key, r.Value))
 	}
 	for _, key := range remove {
-		writes = append(writes, clientv3.OpDelete(key))
+		var below []clientv3.OpOption
+		if strings.HasSuffix(key, "/") {
+			below = append(below, clientv3.WithPrefix())
+		}
+		writes = append(writes, clientv3.OpDelete(key, below...))
 	}
 	done, err := s.client.Txn(ctx).If(conditions...).Then(writes...).Commit()
 	if err != nil {

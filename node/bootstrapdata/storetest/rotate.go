@@ -2,6 +2,8 @@ package storetest
 
 import (
 	"context"
+	"maps"
+	"strings"
 	"testing"
 
 	"keelson/node/bootstrapdata"
@@ -28,6 +30,9 @@ func (m *Memory) Commit(_ context.Context, expect, put []bootstrapdata.Record, r
 	}
 	for _, key := range remove {
 		delete(m.records, key)
+		if strings.HasSuffix(key, "/") {
+			maps.DeleteFunc(m.records, func(have string, _ bootstrapdata.Record) bool { return strings.HasPrefix(have, key) })
+		}
 	}
 	return true, nil
 }
@@ -68,6 +73,11 @@ func RunTransactor(t *testing.T, s bootstrapdata.Transactor) {
 	got := have()
 	if len(got) != 2 || got["/t/c"].Value != "3" || got["/t/b"] != first["/t/b"] {
 		t.Fatalf("got %v", got)
+	}
+	commit(true, nil, []record{{Key: "/t/x/1"}, {Key: "/t/x/2"}, {Key: "/t/xx"}})
+	commit(true, nil, nil, "/t/x/", "/t/xx")
+	if got = have(); len(got) != 2 {
+		t.Fatalf("a folder was not removed: %v", got)
 	}
 	commit(true, []record{got["/t/c"]}, nil, "/t/c", "/t/b")
 	if got := have(); len(got) != 0 {
