@@ -9,13 +9,13 @@ package nodepassword
 import (
 	"context"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 
@@ -48,26 +48,19 @@ type Config struct {
 	Log  *slog.Logger
 }
 
-// hashers bounds how many hashes are made at a time: one takes 32 MiB.
-const hashers = 2
+// hashers bounds how many hashes are made at a time: each takes 32 MiB and a core, and kube-apiserver and etcd are
+// beside.
+func hashers() int { return min(8, max(2, runtime.GOMAXPROCS(0)/2)) }
 
 // Checker judges passwords.
 type Checker struct {
-	cfg  Config
-	key  [32]byte // of the digests below; never leaves the process
-	slow chan struct{}
+	cfg    Config
+	slow   chan struct{}
+	proven *proven
 
-	mu     sync.Mutex // guards what follows
-	client kubernetes.Interface
-	// proven are digests of passwords that fitted a Secret, so that a node that asks twice costs one hash. pending
-	// are those that could not be kept yet.
-	proven, pending map[string]seen
-}
-
-// seen is a password, and the Secret that it fitted.
-type seen struct {
-	digest [sha256.Size]byte
-	uid    string
+	mu      sync.Mutex // guards what follows
+	client  kubernetes.Interface
+	pending map[string][sha256.Size]byte // of passwords that could not be kept yet
 }
 
 // New makes a Checker that answers ErrNotReady for all nodes but its own until Use is called.
@@ -75,9 +68,9 @@ func New(cfg Config) (*Checker, error) {
 	if cfg.Node == "" || cfg.File == "" || cfg.Log == nil {
 		return nil, errors.New("node passwords: node, file and log must be set")
 	}
-	c := &Checker{cfg: cfg, slow: make(chan struct{}, hashers), proven: map[string]seen{}, pending: map[string]seen{}}
-	_, _ = rand.Read(c.key[:]) // never fails (crypto/rand)
-	return c, nil
+	return &Checker{
+		cfg: cfg, slow: make(chan struct{}, hashers()), proven: newProven(maxProven), pending: map[string][sha256.Size]byte{},
+	}, nil
 }
 
 // Use gives the way to the cluster.
@@ -129,18 +122,10 @@ func (c *Checker) checkOwn(password token.Secret) error {
 	return nil
 }
 
-func (c *Checker) digest(password token.Secret) [sha256.Size]byte {
-	mac := hmac.New(sha256.New, c.key[:])
-	mac.Write([]byte(password.Reveal()))
-	return [sha256.Size]byte(mac.Sum(nil))
-}
-
+// verify holds password against a Secret. Only one that has fitted this very Secret is spared the slow hash: a wrong
+// one costs it each time.
 func (c *Checker) verify(ctx context.Context, node string, secret *corev1.Secret, password token.Secret) error {
-	now := seen{c.digest(password), string(secret.UID)}
-	c.mu.Lock()
-	before, known := c.proven[node]
-	c.mu.Unlock()
-	if known && before.uid == now.uid && hmac.Equal(before.digest[:], now.digest[:]) {
+	if c.proven.has(node, secret, password) {
 		return nil
 	}
 	if err := c.enter(ctx); err != nil {
@@ -154,22 +139,27 @@ func (c *Checker) verify(ctx context.Context, node string, secret *corev1.Secret
 	if !fits {
 		return fmt.Errorf("node %s: %w", node, ErrRejected)
 	}
-	c.mu.Lock()
-	c.proven[node] = now
-	delete(c.pending, node)
-	c.mu.Unlock()
+	c.keep(node, secret, password)
 	return nil
+}
+
+// keep remembers a password that fits.
+func (c *Checker) keep(node string, secret *corev1.Secret, password token.Secret) {
+	c.proven.keep(node, secret, password)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.pending, node)
 }
 
 // bind keeps the password of a node that has none. Where a webhook that is down keeps the Secret from being stored,
 // the machine may join all the same: the cluster might need it to get well (k3s issue 7654). From then on this server
 // holds the name to that password, and tries again with each request.
 func (c *Checker) bind(ctx context.Context, client kubernetes.Interface, node string, password token.Secret) error {
-	now := seen{digest: c.digest(password)}
+	now := c.proven.digest("pending", password.Reveal())
 	c.mu.Lock()
 	before, waits := c.pending[node]
 	c.mu.Unlock()
-	if waits && !hmac.Equal(before.digest[:], now.digest[:]) {
+	if waits && !hmac.Equal(before[:], now[:]) {
 		return fmt.Errorf("node %s: %w", node, ErrRejected)
 	}
 	if err := c.enter(ctx); err != nil {
@@ -208,11 +198,7 @@ func (c *Checker) bind(ctx context.Context, client kubernetes.Interface, node st
 		c.mu.Unlock()
 		return nil
 	}
-	now.uid = string(made.UID)
-	c.mu.Lock()
-	c.proven[node] = now
-	delete(c.pending, node)
-	c.mu.Unlock()
+	c.keep(node, made, password)
 	return nil
 }
 
@@ -244,8 +230,8 @@ func (c *Checker) leave() { <-c.slow }
 
 // forget drops what is remembered of a node that was deleted.
 func (c *Checker) forget(node string) {
+	c.proven.forget(node)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.proven, node)
 	delete(c.pending, node)
 }
