@@ -66,9 +66,9 @@ func TestFooter(t *testing.T) {
 // last is the largest that a geometry can say.
 func TestGeometry(t *testing.T) {
 	for _, c := range []struct{ sectors, cylinders, heads, perTrack int64 }{
-		{8 << 11, 240, 4, 17},           // 8 MiB
+		{8 << 11, 240, 4, 17},    // 8 MiB
 		{412 << 11, 837, 16, 63}, // 412 MiB
-		{1 << 21, 2080, 16, 63},         // 1 GiB
+		{1 << 21, 2080, 16, 63},  // 1 GiB
 		{1 << 40, 65535, 16, 255},
 	} {
 		cylinders, heads, perTrack := geometry(c.sectors)
