@@ -23,7 +23,7 @@ export CGO_ENABLED := 0
 export GOFLAGS := -buildvcs=false -trimpath -tags=netgo,osusergo,urfave_cli_no_docs,static_build
 
 .DEFAULT_GOAL := help
-.PHONY: help run test image formats check vm-test cluster-test flood bench fuzz lock deps deps-build clean
+.PHONY: help run test image formats metal check vm-test cluster-test flood bench fuzz lock deps deps-build clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,10 +33,13 @@ run: image ## build the image, boot it in QEMU, show it become a Ready node; Ctr
 	@$(GO) run ./testvm run --image $(IMAGE) --userdata $(USERDATA) --firmware $(FIRMWARE) --name $(NAME)
 
 image: deps-build ## build build/keelson-$(ARCH).raw
-	@$(GO) run ./imagebuild build --arch $(ARCH) --out $(IMAGE) $(if $(filter 1,$(LOCKED)),--locked)
+	@$(GO) run ./imagebuild build --arch $(ARCH) --out $(IMAGE) --artefacts raw $(if $(filter 1,$(LOCKED)),--locked)
 
 formats: deps-build ## the image in every format: .raw, .raw.zst, .qcow2, .vhd, .vmdk, .ova, .gce.tar.gz
-	@$(GO) run ./imagebuild build --arch $(ARCH) --out $(IMAGE) --artefacts all $(if $(filter 1,$(LOCKED)),--locked)
+	@$(GO) run ./imagebuild build --arch $(ARCH) --out $(IMAGE) $(if $(filter 1,$(LOCKED)),--locked)
+
+metal: deps-build ## the disk for servers: generic kernel, their drivers and firmware; .raw and .raw.zst
+	@$(GO) run ./imagebuild build --definition configs/images/metal.yaml --arch $(ARCH) $(if $(filter 1,$(LOCKED)),--locked)
 
 test: check image ## everything a change must pass: check, a real boot to Ready, and as root a cluster that loses servers
 	@$(GO) run ./imagebuild deps --install --for run
@@ -82,4 +85,4 @@ deps:
 	@$(GO) run ./imagebuild deps --install --for check
 
 clean: ## remove what was built; caches of downloads stay
-	rm -rf build/amd64 build/arm64 build/keelson-* build/vm
+	rm -rf build/amd64* build/arm64* build/keelson-* build/vm

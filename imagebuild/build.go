@@ -15,6 +15,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"keelson/imagebuild/definition"
 	"keelson/imagebuild/input"
 	"keelson/imagebuild/kernel"
 	"keelson/imagebuild/memo"
@@ -25,16 +26,18 @@ import (
 
 // Config of a build.
 type Config struct {
-	Arch      string
-	Out       string   // the image
-	Artefacts []string // what is made of it besides
-	Dir       string   // its parts
-	Cache     string
-	Locked    bool
-	Epoch     string // SOURCE_DATE_EPOCH
-	Log       *slog.Logger
-	Stdout    io.Writer
-	Trust     trust // who signs
+	Arch       string
+	Definition definition.Definition
+	Out        string   // the image
+	Artefacts  []string // what is made of it besides
+	Dir        string   // its parts
+	Bin        string   // Go programs, which images of one architecture share
+	Cache      string
+	Locked     bool
+	Epoch      string // SOURCE_DATE_EPOCH
+	Log        *slog.Logger
+	Stdout     io.Writer
+	Trust      trust // who signs
 }
 
 // stage is one step of a build.

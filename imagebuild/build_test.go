@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"keelson/imagebuild/definition"
 	"keelson/imagebuild/input/gobuild"
 	"keelson/imagebuild/memo"
 	"keelson/init/layout"
@@ -113,6 +114,11 @@ func TestSystemImages(t *testing.T) {
 func TestCmdline(t *testing.T) {
 	t.Chdir("..")
 	s, _ := newState(t)
+	image, err := definition.Load("configs/images/cloud.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.config.Definition = image
 	s.source.Epoch = time.Unix(1700000000, 0)
 	s.verity = layout.Verity{RootHash: bytes.Repeat([]byte{1}, 32), DataBlocks: 7, Salt: bytes.Repeat([]byte{2}, layout.VeritySaltLen)}
 	if err := writeCmdline(context.Background(), s); err != nil {
@@ -158,11 +164,13 @@ func TestReadSource(t *testing.T) {
 }
 
 func TestRunRefuses(t *testing.T) {
+	t.Chdir("..")
 	for _, c := range []struct {
 		name string
 		args []string
 		want string
 	}{
+		{"definition", []string{"build", "--definition", "/nonexistent.yaml"}, "/nonexistent.yaml"},
 		{"nothing", nil, "no command"},
 		{"unknown", []string{"paint"}, `no command "paint"`},
 		{"flag", []string{"build", "--colour"}, "colour"},

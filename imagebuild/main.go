@@ -17,18 +17,23 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
+
+	"keelson/imagebuild/definition"
 )
 
 const usage = `usage: imagebuild <command> [flags]
 
-  build [--arch amd64] [--out build/keelson-amd64.raw] [--artefacts raw] [--locked]
-                                                                    build an image, and other formats of it beside it
-        [--sign-key FILE --sign-cert FILE] [--enroll DIR]           and sign it for Secure Boot
-  keys  DIR                                                         make keys to try Secure Boot with
-  lock  [--arch amd64]                                              write the lock of Debian packages anew
-  lint  DIR|IMAGE                                                   check a root: a directory, an EROFS or a disk image
-  deps  [--install] [--for build|run|check]                         check, or install, what the machine must have
+  build   [--definition FILE] [--arch amd64] [--out FILE] [--artefacts raw,qcow2] [--locked]
+                                                                    build what a definition (configs/images/cloud.yaml) says
+          [--sign-key FILE --sign-cert FILE] [--enroll DIR]         and sign it for Secure Boot
+  summary [--definition FILE] [--arch amd64]                        say what would be built
+  keys    DIR                                                       make keys to try Secure Boot with
+  lock    [--arch amd64]                                            write the lock of Debian packages anew
+  lint    DIR|IMAGE                                                 check a root: a directory, an EROFS or a disk image
+  deps    [--install] [--for build|run|check]                       check, or install, what the machine must have
 `
 
 func main() {
@@ -48,10 +53,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	arch := flags.String("arch", "amd64", "architecture of the image")
-	out := flags.String("out", "", "file of the image (build/keelson-<arch>.raw)")
-	dir := flags.String("dir", "", "folder of the image's parts (build/<arch>)")
+	out := flags.String("out", "", "file of the raw image (build/<name>-<arch>.raw)")
+	dir := flags.String("dir", "", "folder of the image's parts (build/<arch>, or build/<arch>-<name>)")
 	locked := flags.Bool("locked", os.Getenv("LOCKED") == "1", "refuse packages that the lock does not name")
-	artefacts := flags.String("artefacts", rawArtefact, "what to make: all, or some of raw,zst,qcow2,vhd,vmdk,ova,gce")
+	file := flags.String("definition", "configs/images/cloud.yaml", "what goes into the image")
+	artefacts := flags.String("artefacts", "", "what to make in place of what the definition says: all, or some of raw,zst,qcow2,vhd,vmdk,ova,gce")
 	var trust trust
 	trust.flags(flags)
 	install := flags.Bool("install", false, "install what is missing, when root")
@@ -74,33 +80,56 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if flags.NArg() != 0 {
 		return fmt.Errorf("%s: argument %q is not wanted\n%s", args[0], flags.Arg(0), usage)
 	}
-	if *dir == "" {
-		*dir = filepath.Join("build", *arch)
+	if args[0] == "deps" {
+		return deps(ctx, *purpose, *install, stderr)
 	}
-	if *out == "" {
-		*out = filepath.Join("build", "keelson-"+*arch+".raw")
+	if !slices.Contains([]string{"build", "lock", "summary"}, args[0]) {
+		return fmt.Errorf("there is no command %q\n%s", args[0], usage)
 	}
-	wanted, err := parseArtefacts(*artefacts)
+	image, err := definition.Load(*file)
 	if err != nil {
 		return err
 	}
+	wanted := image.Artefacts
+	if *artefacts != "" {
+		if wanted, err = parseArtefacts(*artefacts); err != nil {
+			return err
+		}
+	}
+	if *out == "" {
+		*out = filepath.Join("build", image.Name+"-"+*arch+".raw")
+	}
+	// Images of one architecture share their programs, unless a folder is asked for.
+	bin := filepath.Join("build", *arch, "bin")
+	if *dir == "" {
+		*dir = partsDir(image.Name, *arch)
+	} else {
+		bin = filepath.Join(*dir, "bin")
+	}
 	config := Config{
-		Arch: *arch, Out: *out, Artefacts: wanted, Locked: *locked,
-		Dir: *dir, Cache: os.Getenv("KEELSON_CACHE"), Epoch: os.Getenv("SOURCE_DATE_EPOCH"),
+		Arch: *arch, Definition: image, Out: *out, Artefacts: wanted, Locked: *locked,
+		Dir: *dir, Bin: bin, Cache: os.Getenv("KEELSON_CACHE"), Epoch: os.Getenv("SOURCE_DATE_EPOCH"),
 		Log: slog.New(progress{stderr}), Stdout: stdout, Trust: trust,
 	}
 	if config.Cache == "" {
 		config.Cache = filepath.Join("build", "cache")
 	}
 	switch args[0] {
-	case "build":
-		return build(ctx, config)
 	case "lock":
 		return lock(ctx, config)
-	case "deps":
-		return deps(ctx, *purpose, *install, stderr)
+	case "summary":
+		return summary(config)
 	}
-	return fmt.Errorf("there is no command %q\n%s", args[0], usage)
+	return build(ctx, config)
+}
+
+// partsDir is where the parts of an image are: those of the image called
+// keelson where everything that starts a kernel directly looks for them.
+func partsDir(name, arch string) string {
+	if name != "keelson" {
+		arch += "-" + strings.TrimPrefix(name, "keelson-")
+	}
+	return filepath.Join("build", arch)
 }
 
 // progress is a slog.Handler that prints the message and no more: what a

@@ -17,6 +17,7 @@ import (
 )
 
 func TestOpenSigner(t *testing.T) {
+	t.Chdir("..")
 	if p, err := (trust{}).openSigner(); p != nil || err != nil {
 		t.Errorf("nothing given: got %v, %v", p, err)
 	}

@@ -14,11 +14,9 @@ import (
 	"keelson/imagebuild/cloud/vhd"
 	"keelson/imagebuild/cloud/vmdk"
 	"keelson/imagebuild/cloud/zst"
+	"keelson/imagebuild/definition"
 	"keelson/imagebuild/guid"
 )
-
-// rawArtefact is the image itself, which all others are made from.
-const rawArtefact = "raw"
 
 // format is an artefact that is made from the raw image.
 type format struct {
@@ -63,10 +61,7 @@ func formats() []format {
 // parseArtefacts reads the value of --artefacts: "all", or names with commas
 // between them. The raw image is always made.
 func parseArtefacts(value string) ([]string, error) {
-	known := []string{rawArtefact}
-	for _, f := range formats() {
-		known = append(known, f.name)
-	}
+	known := definition.Artefacts()
 	if value == "all" {
 		return known, nil
 	}

@@ -20,6 +20,7 @@ import (
 	"keelson/imagebuild/uki"
 	"keelson/imagebuild/verity"
 	"keelson/init/layout"
+	"keelson/init/userdata"
 )
 
 func (s *state) epoch() string { return fmt.Sprint(s.source.Epoch.Unix()) }
@@ -80,11 +81,18 @@ func (s *state) initrdTree() (*tree.Tree, error) {
 	if err := t.File("/init", 0o755, s.programs["init"]); err != nil {
 		return nil, err
 	}
-	set, err := s.moduleSet(nil, "boot")
+	set, err := s.moduleSet(nil, s.config.Definition.Boot...)
 	if err != nil {
 		return nil, err
 	}
-	return &t, set.Put(&t, "/lib/modules")
+	if err := set.Put(&t, "/lib/modules"); err != nil || !s.config.Definition.Firmware {
+		return &t, err
+	}
+	blobs, err := s.findFirmware(set)
+	if err != nil {
+		return nil, err
+	}
+	return &t, blobs.Put(&t, "/lib/firmware")
 }
 
 func initrdKey(s *state) (string, error) {
@@ -104,23 +112,13 @@ func writeInitrd(_ context.Context, s *state) error {
 	return replace(s.part("initrd"), func(f *os.File) error { return cpio.WriteZstd(f, t) })
 }
 
-// writeCmdline joins the static part of the command line with what ties it
-// to this root.
+// writeCmdline joins the definition's part of the command line with what ties
+// it to this root.
 func writeCmdline(_ context.Context, s *state) error {
-	text, err := os.ReadFile("configs/cmdline")
-	if err != nil {
-		return fmt.Errorf("read command line: %w", err)
-	}
-	fields := strings.Fields(string(text))
-	for _, f := range fields {
-		if strings.HasPrefix(f, "keelson.") {
-			return fmt.Errorf("configs/cmdline: %s: parameters that begin with keelson. are the builder's", f)
-		}
-	}
-	s.cmdline = strings.Join(append(fields,
-		layout.ParamSlot+"="+string(layout.SlotA),
-		layout.ParamVerity+"="+s.verity.String(),
-		layout.ParamEpoch+"="+s.epoch()), " ")
+	s.cmdline = strings.Join([]string{s.config.Definition.Cmdline(),
+		layout.ParamSlot + "=" + string(layout.SlotA),
+		layout.ParamVerity + "=" + s.verity.String(),
+		layout.ParamEpoch + "=" + s.epoch()}, " ")
 	return replace(s.part("cmdline"), func(f *os.File) error {
 		_, err := f.WriteString(s.cmdline + "\n")
 		return err
@@ -197,12 +195,40 @@ func espKey(s *state) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	seed, err := s.userData()
+	if err != nil {
+		return "", err
+	}
 	bios, err := s.packageSum("grub-pc-bin")
 	if err != nil {
 		return "", err
 	}
 	trust, err := s.trustKey()
-	return keyOf("esp", sums, boot, bios, s.cmdline, string(s.seed()), s.epoch(), trust), err
+	return keyOf("esp", sums, boot, bios, s.cmdline, string(seed), string(s.seed()), s.epoch(), trust), err
+}
+
+// userData is what the definition embeds; a machine would refuse what is
+// refused here.
+func (s *state) userData() ([]byte, error) {
+	name := s.config.Definition.UserData
+	if name == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("read user-data: %w", err)
+	}
+	_, problems := userdata.Load(userdata.Documents{User: []userdata.Document{{Source: name, Data: text}}})
+	if !userdata.Refused(problems) {
+		return text, nil
+	}
+	var lines []string
+	for _, p := range problems {
+		if p.Fatal {
+			lines = append(lines, p.String())
+		}
+	}
+	return nil, fmt.Errorf("a machine would refuse the user-data of this image:\n  %s", strings.Join(lines, "\n  "))
 }
 
 // writeESP writes the EFI system partition, which BIOS machines boot from as
@@ -243,6 +269,15 @@ func writeESP(_ context.Context, s *state) error {
 	files, err := esp.Contents(p)
 	if err != nil {
 		return err
+	}
+	seed, err := s.userData()
+	if err != nil {
+		return err
+	}
+	if len(seed) > 0 {
+		if err := files.Bytes(layout.ESPDir+"/user-data", 0o644, seed); err != nil {
+			return err
+		}
 	}
 	return replace(s.part("esp.img"), func(f *os.File) error {
 		return esp.Write(f, files, esp.Options{

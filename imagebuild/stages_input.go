@@ -6,18 +6,32 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
+	"keelson/imagebuild/definition"
+	"keelson/imagebuild/firmware"
 	"keelson/imagebuild/input"
 	"keelson/imagebuild/input/apt"
 	"keelson/imagebuild/input/gobuild"
 	"keelson/imagebuild/kernel"
 )
 
-func lockFile(arch string) string { return filepath.Join("configs", "packages", arch+".lock") }
+// packageLists are the lists of configs/packages that an image needs, without
+// the ending: what every image of the architecture has, its kernel, and
+// firmware.
+func packageLists(arch, flavour string, firmware bool) []string {
+	lists := []string{arch, arch + "-" + flavour}
+	if firmware {
+		lists = append(lists, arch+"-firmware")
+	}
+	return lists
+}
 
-// openPackages reads list and lock of the image's Debian packages.
-func openPackages(config Config) (*input.Packages, error) {
-	listFile := filepath.Join("configs", "packages", config.Arch+".list")
+func lockFile(list string) string { return filepath.Join("configs", "packages", list+".lock") }
+
+// openPackages reads list and lock of Debian packages.
+func openPackages(config Config, name string) (*input.Packages, error) {
+	listFile := filepath.Join("configs", "packages", name+".list")
 	text, err := os.ReadFile(listFile)
 	if err != nil {
 		return nil, fmt.Errorf("read package list: %w", err)
@@ -27,25 +41,40 @@ func openPackages(config Config) (*input.Packages, error) {
 		return nil, err
 	}
 	var locked []apt.Package
-	if text, err = os.ReadFile(lockFile(config.Arch)); err == nil {
-		locked, err = input.LoadLock(lockFile(config.Arch), text)
+	if text, err = os.ReadFile(lockFile(name)); err == nil {
+		locked, err = input.LoadLock(lockFile(name), text)
 	} else if os.IsNotExist(err) {
 		err = nil
 	}
 	if err != nil {
 		return nil, err
 	}
+	// A client of other components has indexes of its own.
+	state := strings.Join(append([]string{"apt", config.Arch}, list.Components...), "-")
 	return input.New(input.Config{
 		List: list, Lock: locked, Strict: config.Locked, Cache: config.Cache, Log: config.Log,
 		Open: func() (input.Archive, error) {
-			return apt.New(apt.Config{Dir: filepath.Join(config.Cache, "apt-"+config.Arch), Suite: list.Suite, Arch: config.Arch})
+			return apt.New(apt.Config{Dir: filepath.Join(config.Cache, state), Suite: list.Suite, Components: list.Components, Arch: config.Arch})
 		},
 	}), nil
 }
 
-// lock writes the newest versions into the lock file.
+// lock writes the newest versions into the lock files of an architecture.
 func lock(ctx context.Context, config Config) error {
-	packages, err := openPackages(config)
+	lists, err := filepath.Glob(filepath.Join("configs", "packages", config.Arch+"*.list"))
+	if err != nil {
+		return fmt.Errorf("lock: %w", err)
+	}
+	for _, file := range lists {
+		if err := lockList(ctx, config, strings.TrimSuffix(filepath.Base(file), ".list")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func lockList(ctx context.Context, config Config, name string) error {
+	packages, err := openPackages(config, name)
 	if err != nil {
 		return err
 	}
@@ -54,41 +83,50 @@ func lock(ctx context.Context, config Config) error {
 		return fmt.Errorf("lock: %w", err)
 	}
 	text := input.RenderLock(newest)
-	old, err := os.ReadFile(lockFile(config.Arch))
+	old, err := os.ReadFile(lockFile(name))
 	if err != nil && !os.IsNotExist(err) {
 		return fmt.Errorf("lock: %w", err)
 	}
 	if bytes.Equal(old, text) {
-		config.Log.Info(lockFile(config.Arch) + ": every package is the newest already")
+		config.Log.Info(lockFile(name) + ": every package is the newest already")
 		return nil
 	}
-	before, err := input.LoadLock(lockFile(config.Arch), old)
+	before, err := input.LoadLock(lockFile(name), old)
 	if err != nil {
 		before = nil // a lock that cannot be read is what this command repairs
 	}
 	for _, line := range input.Changes(before, newest) {
 		config.Log.Info(line)
 	}
-	if err := os.WriteFile(lockFile(config.Arch)+".part", text, 0o644); err != nil {
-		return fmt.Errorf("lock: %w", err)
-	}
-	if err := os.Rename(lockFile(config.Arch)+".part", lockFile(config.Arch)); err != nil {
-		return fmt.Errorf("lock: %w", err)
+	return replace(lockFile(name), func(f *os.File) error { _, err := f.Write(text); return err })
+}
+
+func getPackages(ctx context.Context, s *state) error {
+	s.packages = nil
+	for _, list := range packageLists(s.config.Arch, s.config.Definition.Kernel, s.config.Definition.Firmware) {
+		packages, err := openPackages(s.config, list)
+		if err != nil {
+			return err
+		}
+		more, err := packages.Ensure(ctx)
+		if err != nil {
+			return err
+		}
+		s.packages = append(s.packages, more...)
 	}
 	return nil
 }
 
-func getPackages(ctx context.Context, s *state) error {
-	packages, err := openPackages(s.config)
-	if err != nil {
-		return err
+// kernelPackage is the metapackage of a kernel of Debian.
+func kernelPackage(arch, flavour string) string {
+	if flavour == definition.Generic {
+		return "linux-image-6.12-" + arch
 	}
-	s.packages, err = packages.Ensure(ctx)
-	return err
+	return "linux-image-6.12-" + flavour + "-" + arch
 }
 
 func openKernel(_ context.Context, s *state) error {
-	one, err := input.Find(s.packages, "linux-image-6.12-cloud-amd64")
+	one, err := input.Find(s.packages, kernelPackage(s.config.Arch, s.config.Definition.Kernel))
 	if err != nil {
 		return err
 	}
@@ -96,12 +134,23 @@ func openKernel(_ context.Context, s *state) error {
 	return err
 }
 
+// findFirmware is the firmware that a set of modules names.
+func (s *state) findFirmware(set *kernel.Set) (*firmware.Set, error) {
+	var packages []firmware.Package
+	for _, p := range s.packages {
+		if strings.HasPrefix(p.Name, "firmware-") {
+			packages = append(packages, firmware.Package{Name: p.Name, Dir: p.Dir})
+		}
+	}
+	return firmware.Find(packages, set.Firmware())
+}
+
 func buildPrograms(ctx context.Context, s *state) error {
 	stamps, err := gobuild.Stamps(s.source.Modules, s.source.BundleCommit, s.source.BundleEpoch)
 	if err != nil {
 		return err
 	}
-	s.programs, err = gobuild.Build(ctx, gobuild.Config{Out: s.part("bin"), Arch: s.config.Arch, Stamps: stamps}, gobuild.Programs())
+	s.programs, err = gobuild.Build(ctx, gobuild.Config{Out: s.config.Bin, Arch: s.config.Arch, Stamps: stamps}, gobuild.Programs())
 	return err
 }
 
@@ -114,10 +163,9 @@ func (s *state) programFiles() []string {
 	return out
 }
 
-// moduleSet is the closure of names and module lists of configs/modules.
-func (s *state) moduleSet(names []string, lists ...string) (*kernel.Set, error) {
-	for _, list := range lists {
-		file := filepath.Join("configs", "modules", list+".list")
+// moduleSet is the closure of names and of the names in files.
+func (s *state) moduleSet(names []string, files ...string) (*kernel.Set, error) {
+	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			return nil, fmt.Errorf("read module list: %w", err)

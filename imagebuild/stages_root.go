@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"keelson/imagebuild/input"
@@ -66,8 +67,10 @@ func fillRoot(_ context.Context, s *state) error {
 }
 
 func putOverlays(s *state) error {
-	if err := rootfs.Overlay(&s.root, "overlays/base", "/"); err != nil {
-		return err
+	for _, dir := range s.config.Definition.Overlays {
+		if err := rootfs.Overlay(&s.root, dir, "/"); err != nil {
+			return err
+		}
 	}
 	perArch := filepath.Join("overlays", s.config.Arch)
 	if _, err := os.Stat(perArch); err == nil {
@@ -157,11 +160,22 @@ func putModules(s *state) error {
 	if err != nil {
 		return err
 	}
-	set, err := s.moduleSet(names, "boot", "root")
+	set, err := s.moduleSet(names, slices.Concat(s.config.Definition.Boot, s.config.Definition.Root)...)
 	if err != nil {
 		return err
 	}
-	return set.Put(&s.root, layout.Modules)
+	if err := set.Put(&s.root, layout.Modules); err != nil || !s.config.Definition.Firmware {
+		return err
+	}
+	blobs, err := s.findFirmware(set)
+	if err != nil {
+		return err
+	}
+	s.config.Log.Info(blobs.String())
+	if err := blobs.PutTerms(&s.root, layout.Doc); err != nil {
+		return err
+	}
+	return blobs.Put(&s.root, layout.Firmware)
 }
 
 // putZonesAndCertificates takes time zones without "right" (leap seconds in

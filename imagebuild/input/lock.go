@@ -30,21 +30,23 @@ func (w Want) matches(name string) bool {
 
 // List is a parsed configs/packages/<arch>.list.
 type List struct {
-	Suite string
-	Wants []Want
+	Suite      string
+	Components []string // of the archive, besides those of the host's apt
+	Wants      []Want
 }
 
-// LoadList parses a package list: a line "suite <name>" first, then one package a line, or "<metapackage> > <pattern>" for the
+// LoadList parses a package list: a line "suite <name>" first, with components of the archive that the
+// host's apt need not know behind it, then one package a line, or "<metapackage> > <pattern>" for the
 // one dependency of a metapackage whose name matches. "#" begins a comment.
 func LoadList(name string, text []byte) (List, error) {
 	var list List
 	err := eachLine(name, text, func(fields []string) error {
 		switch {
 		case list.Suite == "":
-			if len(fields) != 2 || fields[0] != "suite" {
+			if len(fields) < 2 || fields[0] != "suite" {
 				return fmt.Errorf("want \"suite <name>\" before the first package, got %q", strings.Join(fields, " "))
 			}
-			list.Suite = fields[1]
+			list.Suite, list.Components = fields[1], fields[2:]
 		case len(fields) == 1:
 			list.Wants = append(list.Wants, Want{Name: fields[0]})
 		case len(fields) == 3 && fields[1] == ">":

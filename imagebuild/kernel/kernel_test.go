@@ -249,6 +249,21 @@ func TestCommittedLists(t *testing.T) {
 	}
 }
 
+func TestFirmware(t *testing.T) {
+	a, err := parseModinfo([]byte("firmware=b/two.fw\x00firmware=one-*.fw\x00"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := parseModinfo([]byte("firmware=b/two.fw\x00"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := Set{modules: map[string]Module{"a": a, "b": b}}
+	if got, want := s.Firmware(), []string{"b/two.fw", "one-*.fw"}; !slices.Equal(got, want) {
+		t.Errorf("Firmware: got %q, want %q", got, want)
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	if _, err := Open(t.TempDir(), t.TempDir()); err == nil || !strings.Contains(err.Error(), "found 0") {
 		t.Errorf("Open of an empty folder: got %v", err)

@@ -10,14 +10,15 @@ import (
 
 // Module is one module as its .modinfo section describes it.
 type Module struct {
-	Name    string
-	Path    string // below the module directory, "kernel/..."
-	File    string // the unpacked module on the machine that builds
-	Depends []string
-	Aliases []string
-	Pre     []string // softdep
-	Post    []string
-	Soft    []string // the softdep strings as they are
+	Name     string
+	Path     string // below the module directory, "kernel/..."
+	File     string // the unpacked module on the machine that builds
+	Depends  []string
+	Aliases  []string
+	Pre      []string // softdep
+	Post     []string
+	Soft     []string // the softdep strings as they are
+	Firmware []string // files that the driver may ask for, below lib/firmware
 }
 
 func readModule(file string) (Module, error) {
@@ -57,6 +58,8 @@ func parseModinfo(data []byte) (Module, error) {
 					m.Depends = append(m.Depends, strings.ReplaceAll(name, "-", "_"))
 				}
 			}
+		case "firmware":
+			m.Firmware = append(m.Firmware, value)
 		case "alias":
 			// An index file is made of lines and words.
 			if words := strings.Fields(value); len(words) != 1 || words[0] != value {

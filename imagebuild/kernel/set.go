@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"keelson/imagebuild/tree"
@@ -42,6 +43,17 @@ func (s *Set) Put(t *tree.Tree, dir string) error {
 		}
 	}
 	return nil
+}
+
+// Firmware lists what the modules name as firmware, sorted; names may be
+// patterns.
+func (s *Set) Firmware() []string {
+	var out []string
+	for _, m := range s.modules {
+		out = append(out, m.Firmware...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // RenderDep renders modules.dep: behind each module all it needs, directly or

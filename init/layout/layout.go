@@ -96,6 +96,8 @@ const (
 	FactoryEtc  = "/usr/share/factory/etc"
 	Zoneinfo    = "/usr/share/zoneinfo"
 	Modules     = "/usr/lib/modules"
+	Firmware    = "/usr/lib/firmware" // where the kernel looks, by the link /lib
+	Doc         = "/usr/share/doc"
 	SysctlDir   = "/usr/lib/sysctl.d"
 	ModulesLoad = "/usr/lib/modules-load.d"
 	OSRelease   = "/usr/lib/os-release"

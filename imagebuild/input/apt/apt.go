@@ -16,10 +16,11 @@ import (
 
 // Config says where the client keeps its state and for what it fetches.
 type Config struct {
-	Dir   string // private state folder, made when absent
-	Etc   string // the host's apt folder; /etc/apt when empty
-	Suite string // Debian's code name, for instance bookworm
-	Arch  string // Debian's name of the architecture
+	Dir        string   // private state folder, made when absent
+	Etc        string   // the host's apt folder; /etc/apt when empty
+	Suite      string   // Debian's code name, for instance bookworm
+	Components []string // of the archive, besides those of the host's sources
+	Arch       string   // Debian's name of the architecture
 }
 
 // Client is an apt client with private state. It is not safe for concurrent use: apt locks its folders.
@@ -38,7 +39,7 @@ func New(config Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("resolve apt state folder: %w", err)
 	}
-	list, deb822, err := Sources(etc, config.Suite)
+	list, deb822, err := Sources(etc, config.Suite, config.Components...)
 	if err != nil {
 		return nil, err
 	}

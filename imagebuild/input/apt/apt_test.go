@@ -62,8 +62,30 @@ func TestSourcesRefuses(t *testing.T) {
 			}
 		})
 	}
+	t.Run("components", func(t *testing.T) {
+		for _, c := range []struct{ file, text, want string }{
+			{"sources.list", "deb http://m.test/d bookworm main contrib\ndeb http://v.test/d bookworm stable\n",
+				"deb http://m.test/d bookworm main contrib non-free-firmware\ndeb http://v.test/d bookworm stable\n"},
+			{"sources.list", "deb http://m.test/d bookworm main non-free-firmware\n", "deb http://m.test/d bookworm main non-free-firmware\n"},
+			{"sources.list.d/d.sources", "Types: deb\nSuites: bookworm\nComponents: main\nURIs: http://m.test/d\n",
+				"Types: deb\nSuites: bookworm\nComponents: main non-free-firmware\nURIs: http://m.test/d\n\n"},
+		} {
+			etc := t.TempDir()
+			file := filepath.Join(etc, c.file)
+			if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, []byte(c.text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			list, deb822, err := Sources(etc, "bookworm", "non-free-firmware")
+			if got := string(list) + string(deb822); err != nil || got != c.want {
+				t.Errorf("Sources of %q: got %q, %v, want %q", c.text, got, err, c.want)
+			}
+		}
+	})
 	t.Run("disabled", func(t *testing.T) {
-		if got := stanzasOf("Enabled: no\nTypes: deb\nSuites: bookworm\n", "bookworm"); got != "" {
+		if got := stanzasOf("Enabled: no\nTypes: deb\nSuites: bookworm\n", "bookworm", nil); got != "" {
 			t.Errorf("disabled stanza: got %q, want none", got)
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -11,8 +12,9 @@ import (
 // Sources renders, in deb822 or one-line form as found, those of the host's own apt sources that serve the suite or one of its
 // pockets (bookworm, bookworm-updates, bookworm-security). Sources of other vendors are left out, so a broken one cannot stop
 // a build. Marks that switch the signature check off ("Trusted: yes", "[trusted=yes]") are dropped: what is unsigned is refused.
+// Components are asked for wherever main is, on the same servers and under the same signature.
 // Formats: sources.list(5).
-func Sources(etc, suite string) (list, deb822 []byte, err error) {
+func Sources(etc, suite string, components ...string) (list, deb822 []byte, err error) {
 	var files []string
 	for _, pattern := range []string{"sources.list", "sources.list.d/*.list", "sources.list.d/*.sources"} {
 		found, err := filepath.Glob(filepath.Join(etc, pattern))
@@ -28,9 +30,9 @@ func Sources(etc, suite string) (list, deb822 []byte, err error) {
 			return nil, nil, fmt.Errorf("read apt sources: %w", err)
 		}
 		if strings.HasSuffix(name, ".sources") {
-			deb822 = append(deb822, stanzasOf(string(text), suite)...)
+			deb822 = append(deb822, stanzasOf(string(text), suite, components)...)
 		} else {
-			list = append(list, linesOf(string(text), suite)...)
+			list = append(list, linesOf(string(text), suite, components)...)
 		}
 	}
 	if len(list)+len(deb822) == 0 {
@@ -48,7 +50,20 @@ func serves(suites []string, suite string) bool {
 	return false
 }
 
-func linesOf(text, suite string) string {
+// with adds components to those of a source that has main.
+func with(have, more []string) []string {
+	if !slices.Contains(have, "main") {
+		return have
+	}
+	for _, c := range more {
+		if !slices.Contains(have, c) {
+			have = append(have, c)
+		}
+	}
+	return have
+}
+
+func linesOf(text, suite string, components []string) string {
 	var out strings.Builder
 	for _, line := range strings.Split(text, "\n") {
 		line = strings.TrimSpace(line)
@@ -78,12 +93,12 @@ func linesOf(text, suite string) string {
 		if len(fields) < 2 || !serves(fields[1:2], suite) {
 			continue
 		}
-		out.WriteString("deb " + options + strings.Join(fields, " ") + "\n")
+		out.WriteString("deb " + options + strings.Join(append(fields[:2:2], with(fields[2:], components)...), " ") + "\n")
 	}
 	return out.String()
 }
 
-func stanzasOf(text, suite string) string {
+func stanzasOf(text, suite string, components []string) string {
 	var out strings.Builder
 	for _, stanza := range paragraphs(text) {
 		var kept []string
@@ -110,6 +125,8 @@ func stanzasOf(text, suite string) string {
 					isDeb = isDeb || f == "deb"
 				}
 				line = "Types: deb"
+			case "components":
+				line = "Components: " + strings.Join(with(fields, components), " ")
 			case "suites":
 				wanted = serves(fields, suite)
 			case "enabled":
