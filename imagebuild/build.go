@@ -20,6 +20,7 @@ import (
 	"keelson/imagebuild/kernel"
 	"keelson/imagebuild/memo"
 	"keelson/imagebuild/pkcs7"
+	"keelson/imagebuild/sbom"
 	"keelson/imagebuild/tree"
 	"keelson/init/layout"
 )
@@ -66,6 +67,7 @@ func stages() []stage {
 		{name: "kernel image", key: ukiKey, run: writeUKI, files: parts("vmlinuz", "keelson.efi")},
 		{name: "esp", key: espKey, run: writeESP, files: parts("esp.img", "core.img")},
 		{name: "disk", key: diskKey, run: writeDisk, files: func(s *state) []string { return []string{s.config.Out} }},
+		{name: "bill of materials", run: writeSBOM, files: func(s *state) []string { return []string{s.beside(".spdx.json"), s.beside(".cdx.json")} }},
 	}
 }
 
@@ -81,7 +83,10 @@ type state struct {
 	root     tree.Tree
 	rootHash string // digest of the root's tree
 	verity   layout.Verity
-	cmdline  string
+
+	components      []sbom.Component
+	spdx, cyclonedx []byte // bills of materials
+	cmdline         string
 }
 
 // part is a file that the build leaves beside the image.

@@ -53,7 +53,7 @@ func rootSteps() []func(*state) error {
 		func(s *state) error { return rootfs.Skeleton(&s.root, layout.MountPoints()) },
 		putOverlays, putConfigs, putPrograms, putBundle, putDebianPrograms, putModules, putZonesAndCertificates, putBaseLayer,
 		func(s *state) error { return rootfs.Share(&s.root, layout.Layers+"/nft") },
-		putManifest,
+		putManifest, putSBOM,
 	}
 }
 
