@@ -39,6 +39,7 @@ type tokenMachine struct {
 	password string
 	refuse   string // what the supervisor says in place of rotating
 	finished int
+	encrypt  http.HandlerFunc // takes what is below /v1-rke2/encrypt
 	secrets  map[string]*corev1.Secret
 }
 
@@ -108,6 +109,8 @@ func (m *tokenMachine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		status(401, "not authorized", "Unauthorized")
 	case r.URL.Path == "/v1-rke2/readyz":
 		status(403, "forbidden", "Forbidden") // servers are none of its groups
+	case strings.HasPrefix(r.URL.Path, "/v1-rke2/encrypt/") && m.encrypt != nil:
+		m.encrypt(w, r)
 	case r.URL.Path == "/v1-rke2/token" && m.refuse != "":
 		status(400, m.refuse, "BadRequest")
 	case r.URL.Path == "/v1-rke2/token" && r.Method == http.MethodPut:
