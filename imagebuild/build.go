@@ -67,7 +67,7 @@ func stages() []stage {
 		{name: "kernel image", key: ukiKey, run: writeUKI, files: parts("vmlinuz", "keelson.efi")},
 		{name: "esp", key: espKey, run: writeESP, files: parts("esp.img", "core.img")},
 		{name: "disk", key: diskKey, run: writeDisk, files: func(s *state) []string { return []string{s.config.Out} }},
-		{name: "bill of materials", run: writeSBOM, files: func(s *state) []string { return []string{s.beside(".spdx.json"), s.beside(".cdx.json")} }},
+		{name: "bill of materials", run: writeSBOM, files: func(s *state) []string { return []string{s.artefact(".spdx.json"), s.artefact(".cdx.json")} }},
 	}
 }
 
@@ -84,8 +84,8 @@ type state struct {
 	rootHash string // digest of the root's tree
 	verity   layout.Verity
 
-	components      []sbom.Component
-	spdx, cyclonedx []byte // bills of materials
+	bill            sbom.Document
+	spdx, cyclonedx []byte // the same, rendered
 	cmdline         string
 }
 
@@ -135,7 +135,8 @@ func build(ctx context.Context, config Config) error {
 	s := &state{config: config, signer: signer, memo: remembered, source: from}
 	begin := time.Now()
 	var results []result
-	for _, st := range append(stages(), formatStages(config.Artefacts)...) {
+	all := append(stages(), formatStages(config.Artefacts)...)
+	for _, st := range append(all, provenanceStage(all)) {
 		r, err := runStage(ctx, s, st)
 		if err != nil {
 			// A build that fails late need not hash everything again.

@@ -6,18 +6,12 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strings"
 
 	"keelson/imagebuild/input"
 	"keelson/imagebuild/input/gobuild"
 	"keelson/imagebuild/sbom"
 	"keelson/init/layout"
 )
-
-// beside is a file beside the image that has its name with another ending.
-func (s *state) beside(ending string) string {
-	return strings.TrimSuffix(s.config.Out, ".raw") + ending
-}
 
 // putSBOM makes the bills of materials and puts them into the root.
 func putSBOM(s *state) error {
@@ -44,7 +38,7 @@ func putSBOM(s *state) error {
 		}
 		doc.Components = append(doc.Components, more...)
 	}
-	s.components = doc.Components
+	s.bill = doc
 	if s.spdx, err = doc.SPDX(); err != nil {
 		return err
 	}
@@ -72,7 +66,7 @@ func packageSuite(config Config) (string, error) {
 // writeSBOM writes the same bills beside the image.
 func writeSBOM(_ context.Context, s *state) error {
 	for ending, text := range map[string][]byte{".spdx.json": s.spdx, ".cdx.json": s.cyclonedx} {
-		if err := replace(s.beside(ending), func(f *os.File) error { _, err := f.Write(text); return err }); err != nil {
+		if err := replace(s.artefact(ending), func(f *os.File) error { _, err := f.Write(text); return err }); err != nil {
 			return fmt.Errorf("bill of materials: %w", err)
 		}
 	}
