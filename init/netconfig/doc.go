@@ -3,8 +3,9 @@
 //
 // Documents come from package source; package network applies the result. An
 // empty result means the default: DHCPv4 and IPv6 autoconfiguration on every
-// ethernet. Bonds, bridges, VLANs, tunnels and wifi are refused by name with
-// their line, so that a machine never comes up half-connected in silence.
+// ethernet. Bonds, bridges and VLANs are made; tunnels and wifi are refused by
+// name with their line, so that a machine never comes up half-connected in
+// silence. OpenStack's network_data.json becomes the same Plan.
 // Package netconfig never touches the machine.
 //
 //	plan, problems := netconfig.Load(docs.Network)

@@ -19,7 +19,7 @@ func show(p Plan) string {
 	for _, l := range p.Links {
 		fmt.Fprintf(&b, "%s match=%s/%s/%s set=%s dhcp=%v/%v ra=%v addr=%v routes=%v dns=%v %v mtu=%d metric=%d nodns=%v\n",
 			l.ID, l.Match.Name, l.Match.MAC, l.Match.Driver, l.SetName, l.DHCP4, l.DHCP6, l.AcceptRA, l.Addresses,
-			routes(l.Routes), l.Nameservers, l.Search, l.MTU, l.Metric, l.IgnoreDNS4 || l.IgnoreDNS6)
+			routes(l.Routes), l.Nameservers, l.Search, l.MTU, l.Metric, l.DHCP4Overrides.IgnoreDNS || l.DHCP6Overrides.IgnoreDNS)
 	}
 	fmt.Fprintf(&b, "dns=%v %v routes=%v disabled=%v", p.Nameservers, p.Search, routes(p.Routes), p.Disabled)
 	return b.String()
@@ -95,8 +95,8 @@ func TestProblems(t *testing.T) {
 		{"no version", "ethernets: {}\n", "net: line 1: version: is missing"},
 		{"version", "version: 3\n", "version: is not a whole number from 1 to 2"},
 		{"a list", "- a\n", "net: line 1: is a list where a map"},
-		{"bonds", "version: 2\nbonds: {bond0: {}}\n", "net: line 2: bonds: bonds are not supported yet"},
-		{"vlans", "version: 2\nvlans: {}\n", "vlans are not supported yet"},
+		{"bonds", "version: 2\nbonds: {bond0: {interfaces: [a]}}\n", "net: line 2: bonds.bond0: takes in \"a\", which is no link of this document"},
+		{"vlans", "version: 2\nvlans: {v: {}}\n", "vlans.v: needs id and link"},
 		{"top key", "version: 2\nethernet: {}\n", "is not a key here; did you mean ethernets?"},
 		{"key", eth("dhpc4: true"), "net: line 4: ethernets.eth0.dhpc4: is not a key of ethernets.eth0; did you mean dhcp4?"},
 		{"bool", eth("dhcp4: maybe"), "ethernets.eth0.dhcp4: is a text where true or false"},
@@ -113,7 +113,7 @@ func TestProblems(t *testing.T) {
 		{"route families", eth("routes: [{to: 10.0.0.0/8, via: '2001:db8::1'}]"), "both of one address family"},
 		{"route key", eth("routes: [{to: default, gw: 192.0.2.1}]"), "is not a key of ethernets.eth0.routes[0]"},
 		{"v1 type", "version: 1\nconfig: [{type: wifi}]\n", "net: line 2: config[0].type: \"wifi\" is not a type"},
-		{"v1 bond", "version: 1\nconfig: [{type: bond}]\n", "bonds are not supported yet"},
+		{"v1 bond", "version: 1\nconfig: [{type: bond}]\n", "config[0]: needs a name"},
 		{"v1 nameless", "version: 1\nconfig: [{type: physical}]\n", "neither name nor mac_address"},
 		{"v1 subnet", "version: 1\nconfig: [{type: physical, name: a, subnets: [{type: x}]}]\n", "is not a kind of subnet"},
 		{"v1 static", "version: 1\nconfig: [{type: physical, name: a, subnets: [{type: static}]}]\n", "static without an address"},

@@ -3,7 +3,6 @@ package netconfig
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"go.yaml.in/yaml/v3"
 
@@ -34,6 +33,7 @@ func (p *parser) openstack(pairs []userdata.Pair) bool {
 	for _, id := range order {
 		p.plan.Links = append(p.plan.Links, *links[id])
 	}
+	named(p.plan.Links)
 	if services := at["services"]; services != nil && !isEmpty(services) {
 		p.plan.Nameservers = append(p.plan.Nameservers, p.services(services, "services")...)
 	}
@@ -43,7 +43,7 @@ func (p *parser) openstack(pairs []userdata.Pair) bool {
 func isEmpty(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
 
 func (p *parser) openstackLink(item *yaml.Node, at string) (id string, l *Link) {
-	l = &Link{AcceptRA: true}
+	l = &Link{AcceptRA: true, at: at, line: item.Line}
 	kind := ""
 	for _, pair := range p.Pairs(item, at) {
 		key := userdata.Join(at, pair.Name)
@@ -54,25 +54,63 @@ func (p *parser) openstackLink(item *yaml.Node, at string) (id string, l *Link) 
 			kind, _ = p.String(pair.Value, key)
 		case "ethernet_mac_address":
 			l.Match.MAC = p.mac(pair.Value, key)
+		case "bond_links":
+			l.Members = p.Strings(pair.Value, key)
+		case "bond_mode":
+			l.Bond.Mode = p.choice(pair.Value, key, bondModes())
+		case "bond_miimon":
+			l.Bond.MIIMonitor, _ = p.Int(pair.Value, key, 0, 60_000)
+		case "bond_xmit_hash_policy", "bond_hash_policy":
+			l.Bond.HashPolicy = p.choice(pair.Value, key, hashPolicies())
+		case "vlan_link":
+			l.Parent, _ = p.String(pair.Value, key)
+		case "vlan_id":
+			l.VLAN, _ = p.Int(pair.Value, key, 1, 4094)
+		case "vlan_mac_address":
+			l.MAC = p.mac(pair.Value, key)
 		case "mtu":
 			if !isEmpty(pair.Value) {
 				l.MTU, _ = p.Int(pair.Value, key, 576, 65535)
 			}
 		}
 	}
-	switch {
-	case id == "":
+	if id == "" {
 		p.Bad(item, at, "has no id")
-		return "", nil
-	case slices.Contains([]string{"bond", "vlan"}, kind):
-		p.refuse(item, at, kind+"s")
-		return "", nil
-	case l.Match.MAC == "":
-		p.Bad(item, at, "has no ethernet_mac_address")
 		return "", nil
 	}
 	l.ID = id
+	switch kind {
+	case KindBond, VLAN:
+		l.Kind = kind
+		if l.Match.MAC != "" {
+			l.MAC = l.Match.MAC
+		}
+		if kind == KindBond && l.Bond.MIIMonitor == 0 {
+			l.Bond.MIIMonitor = DefaultMIIMonitor
+		}
+		l.Match = Match{}
+		return id, l
+	}
+	if l.Match.MAC == "" {
+		p.Bad(item, at, "has no ethernet_mac_address")
+		return "", nil
+	}
 	return id, l
+}
+
+// named gives what is made a name of its own: an id may be too long for one.
+func named(links []Link) {
+	count := map[string]int{}
+	for i := range links {
+		l := &links[i]
+		switch {
+		case l.Kind == KindBond:
+			l.Match.Name = fmt.Sprintf("bond%d", count[l.Kind])
+		case l.Kind == VLAN:
+			l.Match.Name = fmt.Sprintf("vlan%d.%d", count[l.Kind], l.VLAN)
+		}
+		count[l.Kind]++
+	}
 }
 
 func (p *parser) openstackNetwork(item *yaml.Node, at string, links map[string]*Link) {

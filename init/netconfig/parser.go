@@ -18,9 +18,9 @@ type parser struct {
 	plan Plan
 }
 
-// refuse names a kind of link that this version does not make.
+// refuse names a kind of link that is not made.
 func (p *parser) refuse(n *yaml.Node, key, what string) {
-	p.Bad(n, key, "%s are not supported yet; describe ethernets only", what)
+	p.Bad(n, key, "%s are not made here; describe ethernets, bonds, bridges and vlans", what)
 }
 
 // prefix reads an address with its length, which netmask may give as well.

@@ -19,9 +19,17 @@ type Plan struct {
 	Disabled    bool    // "config: disabled": leave every link alone
 }
 
-// Link says what to do with the interfaces that match it.
+// Link says what to do with the interfaces that match it, or which to make.
 type Link struct {
 	ID          string
+	Kind        string   // Ethernet, KindBond, Bridge or VLAN
+	Members     []string // IDs of what a bond or a bridge takes in
+	Member      bool     // one of those
+	Parent      string   // ID of what a VLAN is on
+	VLAN        int      // its number
+	Bond        Bond
+	Bridge      BridgeSettings
+	MAC         string // to set, "" leaves it
 	Match       Match
 	SetName     string // rename the interface, "" leaves it
 	DHCP4       bool
@@ -32,9 +40,21 @@ type Link struct {
 	Nameservers []netip.Addr
 	Search      []string
 	MTU         int
-	Metric      int  // of routes learned by DHCPv4, 0 for the default
-	IgnoreDNS4  bool // dhcp4-overrides use-dns: false
-	IgnoreDNS6  bool // dhcp6-overrides use-dns: false; of router advertisements too
+	Metric      int // of routes learned by DHCPv4, 0 for the default
+
+	DHCP4Overrides Overrides
+	DHCP6Overrides Overrides // IgnoreDNS is of router advertisements too
+
+	at   string // where the document says it
+	line int
+}
+
+// Overrides are what of a DHCP exchange is left out.
+type Overrides struct {
+	IgnoreDNS, IgnoreDomains, IgnoreRoutes, IgnoreMTU, IgnoreNTP bool
+
+	Anonymous bool   // do not tell the server our name
+	Hostname  string // tell it this name instead
 }
 
 // Match picks interfaces; every field that is set must fit.
@@ -84,9 +104,6 @@ func Load(docs []userdata.Document) (Plan, []userdata.Problem) {
 	if len(pairs) == 1 && pairs[0].Name == "network" { // as in /etc/cloud and netplan
 		pairs = p.Pairs(pairs[0].Value, "network")
 	}
-	if p.openstack(pairs) {
-		return p.plan, p.Problems
-	}
 	version := 0
 	for _, pair := range pairs {
 		if pair.Name == "version" {
@@ -95,15 +112,17 @@ func Load(docs []userdata.Document) (Plan, []userdata.Problem) {
 			return Plan{Disabled: true}, p.Problems
 		}
 	}
-	switch version {
-	case 1:
+	switch {
+	case version == 1:
 		p.version1(pairs)
-	case 2:
+	case version == 2:
 		p.version2(pairs)
-	default:
-		if len(p.Problems) == 0 {
-			p.Bad(root, "version", "is missing; write version: 2 or version: 1")
-		}
+	case len(p.Problems) == 0 && !p.openstack(pairs):
+		p.Bad(root, "version", "is missing; write version: 2 or version: 1")
+	}
+	p.check()
+	for i := range p.plan.Links { // only needed for messages, and plans are compared
+		p.plan.Links[i].at, p.plan.Links[i].line = "", 0
 	}
 	return p.plan, p.Problems
 }

@@ -70,8 +70,8 @@ func TestVersion2Fields(t *testing.T) {
 		}},
 		{"metric", "{dhcp4-overrides: {route-metric: 300}}", func(l *Link) { l.Metric = 300 }},
 		{"metric of DHCPv6 is another", "{dhcp4-overrides: {route-metric: 300}, dhcp6-overrides: {route-metric: 1}}", func(l *Link) { l.Metric = 300 }},
-		{"no names by DHCPv4", "{dhcp4-overrides: {use-dns: false}, dhcp6-overrides: {use-dns: true}}", func(l *Link) { l.IgnoreDNS4 = true }},
-		{"no names by DHCPv6", "{dhcp6-overrides: {use-dns: no}}", func(l *Link) { l.IgnoreDNS6 = true }},
+		{"no names by DHCPv4", "{dhcp4-overrides: {use-dns: false}, dhcp6-overrides: {use-dns: true}}", func(l *Link) { l.DHCP4Overrides.IgnoreDNS = true }},
+		{"no names by DHCPv6", "{dhcp6-overrides: {use-dns: no}}", func(l *Link) { l.DHCP6Overrides.IgnoreDNS = true }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -203,7 +203,7 @@ ethernets:
 // Half of one network laid over another is no network: the last document is all.
 func TestLastDocumentIsAll(t *testing.T) {
 	docs := []userdata.Document{
-		{Source: "esp", Data: []byte("version: 2\nbonds: {}\n")},
+		{Source: "esp", Data: []byte("version: 2\ntunnels: {}\n")},
 		{Source: "cidata", Data: []byte("version: 2\nethernets: {eth0: {dhcp4: true}}\n")},
 	}
 	plan, problems := Load(docs)

@@ -28,16 +28,16 @@ func said(t *testing.T, text, want string) Plan {
 // Whatever this version does not make is refused by its name and line, so that
 // no machine comes up with half of its network.
 func TestRefusedKinds(t *testing.T) {
-	for _, kind := range []string{"bonds", "bridges", "vlans", "tunnels", "wifis", "vrfs", "modems", "dummy-devices", "virtual-ethernets"} {
+	for _, kind := range []string{"tunnels", "wifis", "vrfs", "modems", "dummy-devices", "virtual-ethernets"} {
 		t.Run("version 2 "+kind, func(t *testing.T) {
 			said(t, "version: 2\nethernets: {eth0: {dhcp4: true}}\n"+kind+": {x0: {interfaces: [eth0]}}\n",
-				"FATAL net: line 3: "+kind+": "+kind+" are not supported yet; describe ethernets only")
+				"FATAL net: line 3: "+kind+": "+kind+" are not made here; describe ethernets, bonds, bridges and vlans")
 		})
 	}
-	for _, kind := range []string{"bond", "bridge", "vlan", "infiniband"} {
+	for _, kind := range []string{"infiniband"} {
 		t.Run("version 1 "+kind, func(t *testing.T) {
 			said(t, "version: 1\nconfig:\n- {type: loopback, name: lo}\n- {type: "+kind+", name: x0}\n",
-				"FATAL net: line 4: config[1]: "+kind+"s are not supported yet; describe ethernets only")
+				"FATAL net: line 4: config[1]: "+kind+"s are not made here; describe ethernets, bonds, bridges and vlans")
 		})
 	}
 }
@@ -54,7 +54,7 @@ func TestDocument(t *testing.T) {
 		{"version as a word", "version: two\n", "FATAL net: line 1: version: is not a whole number from 1 to 2"},
 		{"version in quotes", "version: '2'\n", ""},
 		{"renderer", "version: 2\nrenderer: NetworkManager\n", "note net: line 2: renderer: has no effect: init itself sets up the network (passed over)"},
-		{"unknown in version 2", "version: 2\nconfig: []\n", "FATAL net: line 2: config: is not a key here; remove it, or use one of version, ethernets"},
+		{"unknown in version 2", "version: 2\nconfig: []\n", "FATAL net: line 2: config: is not a key here; remove it, or use one of version, ethernets, bonds, bridges, vlans"},
 		{"unknown in version 1", "version: 1\nethernets: {}\n", "FATAL net: line 2: ethernets: is not a key here; remove it, or use one of version, config"},
 		{"version 2 as a list", "version: 2\nethernets: [eth0]\n", "FATAL net: line 2: ethernets: is a list where a map of keys is wanted"},
 		{"version 1 as a map", "version: 1\nconfig: {a: b}\n", `FATAL net: line 2: config: is a map where a list is wanted; begin its lines with "- "`},
@@ -106,7 +106,7 @@ func TestVersion2Messages(t *testing.T) {
 		{"match key", "match: {path: pci-0}", at + "match.path: is not a key of ethernets.eth0.match; remove it, or use one of name, macaddress, driver"},
 		{"long new name", "set-name: abcdefghijklmnop", at + `set-name: "abcdefghijklmnop" is not the name of an interface; use at most 15 letters and digits`},
 		{"new name up", "set-name: ..", at + `set-name: ".." is not the name of an interface; use at most 15 letters and digits`},
-		{"overrides", "dhcp4-overrides: {use-ntp: false}", at + "dhcp4-overrides.use-ntp: is not a key of ethernets.eth0.dhcp4-overrides; remove it, or use one of use-dns, route-metric"},
+		{"overrides", "dhcp4-overrides: {use-time: false}", at + "dhcp4-overrides.use-time: is not a key of ethernets.eth0.dhcp4-overrides; remove it, or use one of use-dns, use-domains, use-hostname, use-mtu, use-ntp, use-routes, send-hostname, hostname, route-metric"},
 		{"overrides value", "dhcp6-overrides: {use-dns: domains}", at + "dhcp6-overrides.use-dns: is a text where true or false is wanted"},
 		{"negative metric", "dhcp4-overrides: {route-metric: -1}", at + "dhcp4-overrides.route-metric: is not a whole number from 0 to 2147483647"},
 		{"routes as a map", "routes: {to: default}", at + `routes: is a map where a list is wanted; begin its lines with "- "`},
@@ -140,8 +140,8 @@ func TestVersion1Messages(t *testing.T) {
 	const network = "is not a network; write default, or one like 10.0.0.0/8"
 	subnet := func(s string) string { return "{type: physical, name: a, subnets: [{" + s + "}]}" }
 	tests := []struct{ name, text, want string }{
-		{"no type", "{name: eth0}", at + `.type: "" is not a type; use physical, nameserver or route`},
-		{"a text", "eth0", at + ": is a text where a map of keys is wanted\n" + at + `.type: "" is not a type; use physical, nameserver or route`},
+		{"no type", "{name: eth0}", at + `.type: "" is not a type; use physical, bond, bridge, vlan, nameserver or route`},
+		{"a text", "eth0", at + ": is a text where a map of keys is wanted\n" + at + `.type: "" is not a type; use physical, bond, bridge, vlan, nameserver or route`},
 		{"nameless", "{type: physical, mtu: 1400}", at + ": has neither name nor mac_address; add one of them"},
 		{"bad name", "{type: physical, name: a b}", at + `.name: "a b" is not the name of an interface; use at most 15 letters and digits` + "\n" + at + ": has neither name nor mac_address; add one of them"},
 		{"bad MAC", "{type: physical, name: a, mac_address: 1.2}", at + `.mac_address: "1.2" is not a MAC address; write it in quotes, like "52:54:00:12:34:56"`},

@@ -32,8 +32,11 @@ func (p *parser) entry(item *yaml.Node, at string) {
 		}
 	}
 	switch kind {
-	case "physical":
-		p.physical(pairs, at)
+	case "physical", KindBond, Bridge, VLAN:
+		if kind == "physical" {
+			kind = Ethernet
+		}
+		p.link(pairs, at, kind)
 	case "nameserver":
 		for _, pair := range pairs {
 			key := userdata.Join(at, pair.Name)
@@ -52,15 +55,19 @@ func (p *parser) entry(item *yaml.Node, at string) {
 			p.plan.Routes = append(p.plan.Routes, r)
 		}
 	case "loopback":
-	case "bond", "bridge", "vlan", "infiniband":
+	case "infiniband":
 		p.refuse(item, at, kind+"s")
 	default:
-		p.Bad(item, userdata.Join(at, "type"), "%.40q is not a type; use physical, nameserver or route", kind)
+		p.Bad(item, userdata.Join(at, "type"), "%.40q is not a type; use physical, bond, bridge, vlan, nameserver or route", kind)
 	}
 }
 
-func (p *parser) physical(pairs []userdata.Pair, at string) {
-	l := Link{AcceptRA: true}
+// link reads a card, or something made of cards.
+func (p *parser) link(pairs []userdata.Pair, at, kind string) {
+	l := Link{Kind: kind, AcceptRA: true, at: at, line: pairs[0].Key.Line}
+	if kind == KindBond {
+		l.Bond.MIIMonitor = DefaultMIIMonitor
+	}
 	for _, pair := range pairs {
 		key := userdata.Join(at, pair.Name)
 		switch pair.Name {
@@ -79,8 +86,19 @@ func (p *parser) physical(pairs []userdata.Pair, at string) {
 			}
 		case "keep_configuration":
 		default:
-			p.Unknown(pair, at, []string{"name", "mac_address", "mtu", "accept-ra", "subnets"})
+			if !p.made1(pair, key, &l) {
+				p.Unknown(pair, at, names1(kind))
+			}
 		}
+	}
+	if kind != Ethernet {
+		l.MAC, l.Match = l.Match.MAC, Match{Name: l.ID}
+		if l.ID == "" || kind == VLAN && (l.VLAN == 0 || l.Parent == "") {
+			p.problem(l.line, at, "needs a name, and a vlan its vlan_id and vlan_link")
+			return
+		}
+		p.plan.Links = append(p.plan.Links, l)
+		return
 	}
 	if l.Match.MAC == "" {
 		l.Match.Name = l.ID
@@ -146,4 +164,18 @@ func (p *parser) subnet(item *yaml.Node, at string, l *Link) {
 	if static && !addressed {
 		p.Bad(item, at, "is static without an address; add one like 192.0.2.10/24")
 	}
+}
+
+// names1 are the keys that each kind of link has, in version 1.
+func names1(kind string) []string {
+	common := []string{"name", "mac_address", "mtu", "accept-ra", "subnets"}
+	switch kind {
+	case KindBond:
+		return append(common, "bond_interfaces", "params")
+	case Bridge:
+		return append(common, "bridge_interfaces", "params")
+	case VLAN:
+		return append(common, "vlan_id", "vlan_link")
+	}
+	return common
 }

@@ -2,6 +2,7 @@ package netconfig
 
 import (
 	"fmt"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -19,19 +20,21 @@ func (p *parser) version2(pairs []userdata.Pair) {
 			for _, e := range p.Pairs(pair.Value, "ethernets") {
 				p.ethernet(e)
 			}
-		case "bonds", "bridges", "vlans", "tunnels", "wifis", "vrfs", "modems", "dummy-devices", "virtual-ethernets":
+		case "bonds", "bridges", "vlans":
+			for _, e := range p.Pairs(pair.Value, pair.Name) {
+				p.made(pair.Name, strings.TrimSuffix(pair.Name, "s"), e)
+			}
+		case "tunnels", "wifis", "vrfs", "modems", "dummy-devices", "virtual-ethernets":
 			p.refuse(pair.Key, pair.Name, pair.Name)
 		default:
-			p.Unknown(pair, "", []string{"version", "ethernets"})
+			p.Unknown(pair, "", []string{"version", "ethernets", "bonds", "bridges", "vlans"})
 		}
 	}
 }
 
 func (p *parser) ethernet(e userdata.Pair) {
 	at := userdata.Join("ethernets", e.Name)
-	l := Link{ID: e.Name, AcceptRA: true}
-	known := []string{"match", "set-name", "dhcp4", "dhcp6", "dhcp4-overrides", "dhcp6-overrides", "accept-ra", "addresses",
-		"gateway4", "gateway6", "nameservers", "routes", "mtu", "optional"}
+	l := Link{ID: e.Name, AcceptRA: true, at: at, line: e.Key.Line}
 	for _, pair := range p.Pairs(e.Value, at) {
 		key := userdata.Join(at, pair.Name)
 		switch pair.Name {
@@ -39,46 +42,55 @@ func (p *parser) ethernet(e userdata.Pair) {
 			p.match(pair, key, &l.Match)
 		case "set-name":
 			l.SetName = p.name(pair.Value, key)
-		case "dhcp4":
-			l.DHCP4, _ = p.Bool(pair.Value, key)
-		case "dhcp6":
-			l.DHCP6, _ = p.Bool(pair.Value, key)
-		case "accept-ra":
-			l.AcceptRA, _ = p.Bool(pair.Value, key)
-		case "addresses":
-			for i, item := range p.Items(pair.Value, key) {
-				if v, ok := p.prefix(item, fmt.Sprintf("%s[%d]", key, i), ""); ok {
-					l.Addresses = append(l.Addresses, v)
-				}
-			}
-		case "gateway4", "gateway6":
-			if via, ok := p.addr(pair.Value, key); ok {
-				l.Routes = append(l.Routes, Route{To: defaultRoute(via), Via: via})
-			}
-		case "nameservers":
-			p.nameservers(pair, key, &l)
-		case "routes":
-			for i, item := range p.Items(pair.Value, key) {
-				if r, ok := p.routeItem(item, fmt.Sprintf("%s[%d]", key, i)); ok {
-					l.Routes = append(l.Routes, r)
-				}
-			}
-		case "mtu":
-			l.MTU, _ = p.Int(pair.Value, key, 576, 65535)
-		case "dhcp4-overrides":
-			l.IgnoreDNS4, l.Metric = p.overrides(pair, key)
-		case "dhcp6-overrides": // routes of IPv6 come from routers, not from DHCP
-			l.IgnoreDNS6, _ = p.overrides(pair, key)
-		case "optional", "optional-addresses", "critical", "dhcp-identifier", "wakeonlan", "ipv6-privacy", "link-local", "emit-lldp":
-			// What these ask for is so anyway, or changes nothing that a node needs.
 		default:
-			p.Unknown(pair, at, known)
+			p.common(pair, at, Ethernet, &l)
 		}
 	}
 	if l.Match == (Match{}) {
 		l.Match.Name = p.name(e.Key, at)
 	}
 	p.plan.Links = append(p.plan.Links, l)
+}
+
+// common reads a key that every kind of link has.
+func (p *parser) common(pair userdata.Pair, at, kind string, l *Link) {
+	key := userdata.Join(at, pair.Name)
+	switch pair.Name {
+	case "dhcp4":
+		l.DHCP4, _ = p.Bool(pair.Value, key)
+	case "dhcp6":
+		l.DHCP6, _ = p.Bool(pair.Value, key)
+	case "accept-ra":
+		l.AcceptRA, _ = p.Bool(pair.Value, key)
+	case "addresses":
+		for i, item := range p.Items(pair.Value, key) {
+			if v, ok := p.prefix(item, fmt.Sprintf("%s[%d]", key, i), ""); ok {
+				l.Addresses = append(l.Addresses, v)
+			}
+		}
+	case "gateway4", "gateway6":
+		if via, ok := p.addr(pair.Value, key); ok {
+			l.Routes = append(l.Routes, Route{To: defaultRoute(via), Via: via})
+		}
+	case "nameservers":
+		p.nameservers(pair, key, l)
+	case "routes":
+		for i, item := range p.Items(pair.Value, key) {
+			if r, ok := p.routeItem(item, fmt.Sprintf("%s[%d]", key, i)); ok {
+				l.Routes = append(l.Routes, r)
+			}
+		}
+	case "mtu":
+		l.MTU, _ = p.Int(pair.Value, key, 576, 65535)
+	case "dhcp4-overrides":
+		l.DHCP4Overrides, l.Metric = p.overrides(pair, key)
+	case "dhcp6-overrides": // routes of IPv6 come from routers, not from DHCP
+		l.DHCP6Overrides, _ = p.overrides(pair, key)
+	case "optional", "optional-addresses", "critical", "dhcp-identifier", "wakeonlan", "ipv6-privacy", "link-local", "emit-lldp":
+		// What these ask for is so anyway, or changes nothing that a node needs.
+	default:
+		p.Unknown(pair, at, names2(kind))
+	}
 }
 
 func (p *parser) match(pair userdata.Pair, key string, m *Match) {
@@ -109,22 +121,6 @@ func (p *parser) nameservers(pair userdata.Pair, key string, l *Link) {
 			p.Unknown(f, key, []string{"addresses", "search"})
 		}
 	}
-}
-
-func (p *parser) overrides(pair userdata.Pair, key string) (ignoreDNS bool, metric int) {
-	for _, f := range p.Pairs(pair.Value, key) {
-		at := userdata.Join(key, f.Name)
-		switch f.Name {
-		case "use-dns":
-			use, ok := p.Bool(f.Value, at)
-			ignoreDNS = ok && !use
-		case "route-metric":
-			metric, _ = p.Int(f.Value, at, 0, 1<<31-1)
-		default:
-			p.Unknown(f, key, []string{"use-dns", "route-metric"})
-		}
-	}
-	return ignoreDNS, metric
 }
 
 func (p *parser) routeItem(item *yaml.Node, at string) (Route, bool) {

@@ -24,9 +24,9 @@ const (
 )
 
 // client4 keeps a lease for one link until ctx ends.
-func (r *runner) client4(ctx context.Context, index int, name string) {
+func (r *runner) client4(ctx context.Context, index int, name string, plan netconfig.Link) {
 	r.keep4(ctx, index, func(ctx context.Context, current *nclient4.Lease, wait time.Duration) (*nclient4.Lease, error) {
-		return r.ask4(ctx, name, current, wait)
+		return r.ask4(ctx, name, plan, current, wait)
 	})
 }
 
@@ -61,6 +61,17 @@ func (r *runner) keep4(ctx context.Context, index int, ask func(context.Context,
 	}
 }
 
+// told is the name that a server hears.
+func told(own string, o netconfig.Overrides) string {
+	switch {
+	case o.Anonymous:
+		return ""
+	case o.Hostname != "":
+		return o.Hostname
+	}
+	return own
+}
+
 // renewal is when to ask again: at the server's T1, or at half of the lease
 // where it gave none or one that comes after the end (RFC 2131 4.4.5).
 func renewal(t1, valid time.Duration) time.Duration {
@@ -81,7 +92,7 @@ func rest(ctx context.Context, d time.Duration) {
 }
 
 // ask4 renews a lease; where that is not answered, and at first, it asks anew.
-func (r *runner) ask4(ctx context.Context, name string, current *nclient4.Lease, wait time.Duration) (*nclient4.Lease, error) {
+func (r *runner) ask4(ctx context.Context, name string, plan netconfig.Link, current *nclient4.Lease, wait time.Duration) (*nclient4.Lease, error) {
 	client, err := nclient4.New(name, nclient4.WithTimeout(wait), nclient4.WithRetry(2))
 	if err != nil {
 		return nil, fmt.Errorf("open DHCP socket: %w", err)
@@ -91,8 +102,8 @@ func (r *runner) ask4(ctx context.Context, name string, current *nclient4.Lease,
 		dhcpv4.OptionDomainNameServer, dhcpv4.OptionDomainName, dhcpv4.OptionDNSDomainSearchList, dhcpv4.OptionHostName,
 		dhcpv4.OptionInterfaceMTU, dhcpv4.OptionNTPServers, dhcpv4.OptionClasslessStaticRoute,
 		dhcpv4.OptionRenewTimeValue, dhcpv4.OptionRebindingTimeValue)}
-	if r.cfg.Hostname != "" {
-		with = append(with, dhcpv4.WithOption(dhcpv4.OptHostName(r.cfg.Hostname)))
+	if told := told(r.cfg.Hostname, plan.DHCP4Overrides); told != "" {
+		with = append(with, dhcpv4.WithOption(dhcpv4.OptHostName(told)))
 	}
 	if current != nil {
 		renewed, err := client.Renew(ctx, current, with...)

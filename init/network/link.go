@@ -74,17 +74,29 @@ func (l *link) configure(nl netlink.Link) error {
 	// A node forwards, and a forwarding link hears routers only with the value 2
 	// (Linux Documentation/networking/ip-sysctl.rst, accept_ra).
 	accept := "0"
-	if l.plan.AcceptRA {
+	if l.plan.AcceptRA && !l.plan.Member {
 		accept = "2"
 	}
 	conf := filepath.Join("/proc/sys/net/ipv6/conf", l.name, "accept_ra")
 	if err := os.WriteFile(conf, []byte(accept), 0o644); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("accept_ra of %s: %w", l.name, err)
 	}
+	if l.plan.MAC != "" {
+		hw, err := net.ParseMAC(l.plan.MAC)
+		if err == nil {
+			err = netlink.LinkSetHardwareAddr(nl, hw)
+		}
+		if err != nil {
+			return fmt.Errorf("set address %s of link %s: %w", l.plan.MAC, l.name, err)
+		}
+	}
 	if l.plan.MTU > 0 {
 		if err := netlink.LinkSetMTU(nl, l.plan.MTU); err != nil {
 			return fmt.Errorf("set mtu %d of link %s: %w", l.plan.MTU, l.name, err)
 		}
+	}
+	if l.plan.Member {
+		return nil // it comes up with what takes it in
 	}
 	if err := netlink.LinkSetUp(nl); err != nil {
 		return fmt.Errorf("set link %s up: %w", l.name, err)
@@ -187,8 +199,18 @@ func (r *runner) takeBack() {
 		for _, a := range addrs {
 			err = errors.Join(err, netlink.AddrDel(l.device(), &a))
 		}
+		if l.plan.Member {
+			err = errors.Join(err, os.WriteFile(disableIPv6(l.name), []byte("0"), 0))
+		}
 		if err = errors.Join(err, netlink.LinkSetDown(l.device())); err != nil {
 			r.cfg.Logger.Warn("network: take back", "link", l.name, "error", err)
+		}
+	}
+	for _, name := range slices.Backward(r.made) {
+		if nl, err := netlink.LinkByName(name); err == nil {
+			if err := netlink.LinkDel(nl); err != nil {
+				r.cfg.Logger.Warn("network: take back", "link", name, "error", err)
+			}
 		}
 	}
 }

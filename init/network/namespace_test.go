@@ -213,11 +213,11 @@ func TestDHCP(t *testing.T) {
 func (n *Network) ask(t *testing.T, name string) (*lease, error) {
 	t.Helper()
 	r := &runner{Network: n}
-	first, err := r.ask4(t.Context(), name, nil, 5*time.Second)
+	first, err := r.ask4(t.Context(), name, netconfig.Link{}, nil, 5*time.Second)
 	if err != nil {
 		return nil, err
 	}
-	renewed, err := r.ask4(t.Context(), name, first, 5*time.Second)
+	renewed, err := r.ask4(t.Context(), name, netconfig.Link{}, first, 5*time.Second)
 	if err != nil {
 		return nil, fmt.Errorf("renew: %w", err)
 	}

@@ -24,6 +24,8 @@ type runner struct {
 	workers  sync.WaitGroup
 	ready    bool
 	rendered string
+	made     []string // names of the links that we made
+	broken   string   // why one of them is missing
 }
 
 // report is what a DHCP client has to tell: a lease, its end (nil), or why
@@ -65,6 +67,10 @@ func (n *Network) Run(ctx context.Context) error {
 		if err := netlink.LinkSetUp(lo); err != nil {
 			return fmt.Errorf("set link lo up: %w", err)
 		}
+	}
+	if err := r.makeLinks(); err != nil {
+		r.cfg.Logger.Error("network: make links", "error", err)
+		r.broken = oneLine(err.Error())
 	}
 	// Subscribed first, listed second: nothing falls in between.
 	if err := r.scan(ctx); err != nil {
@@ -147,11 +153,17 @@ func (r *runner) update(ctx context.Context, nl netlink.Link) {
 		}
 		l = &link{index: attrs.Index, name: attrs.Name, plan: plan, order: len(r.links)}
 		r.links[attrs.Index] = l
-		if err := l.configure(nl); err != nil {
+		if err := errors.Join(l.configure(nl), r.makeVLANs(l)); err != nil {
 			l.failure = err.Error()
 			r.cfg.Logger.Error("network: configure link", "link", l.name, "error", err)
 		} else {
 			r.cfg.Logger.Info("network: link is up", "link", l.name, "plan", plan.ID)
+		}
+		if plan.Member {
+			if err := r.enslave(l); err != nil {
+				l.failure = err.Error()
+				r.cfg.Logger.Error("network: join links", "link", l.name, "error", err)
+			}
 		}
 		if fresh, err := netlink.LinkByIndex(l.index); err == nil {
 			attrs = fresh.Attrs()
@@ -196,7 +208,7 @@ func (r *runner) start(ctx context.Context, l *link) {
 		return
 	}
 	if l.plan.DHCP4 && l.cancel4 == nil {
-		l.cancel4 = r.work(ctx, func(ctx context.Context) { r.client4(ctx, l.index, l.name) })
+		l.cancel4 = r.work(ctx, func(ctx context.Context) { r.client4(ctx, l.index, l.name, l.plan) })
 	}
 	if (l.plan.DHCP6 || l.managed && l.plan.AcceptRA) && l.cancel6 == nil {
 		stateful := l.plan.DHCP6 || l.stateful
@@ -244,6 +256,14 @@ func (r *runner) report(rep report) {
 		slot = &l.lease6
 	}
 	old := *slot
+	if rep.lease != nil && rep.family == 4 {
+		if l.plan.DHCP4Overrides.IgnoreRoutes {
+			rep.lease.routes = nil
+		}
+		if l.plan.DHCP4Overrides.IgnoreMTU {
+			rep.lease.mtu = 0
+		}
+	}
 	*slot = rep.lease
 	if err := l.applyLease(old, rep.lease); err != nil {
 		l.failure = err.Error()

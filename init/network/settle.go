@@ -13,6 +13,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"keelson/init/netconfig"
 )
 
 // settle brings everything that follows from the links up to date: what Status
@@ -32,8 +34,8 @@ func (r *runner) settle() {
 			l.routed = true // once: the kernel tells of every route, which would end up here again
 			r.routes(l)
 		}
-		if !r.ready {
-			reason := l.reason(addrs)
+		if !r.ready && !l.plan.Member {
+			reason := l.reason(addrs, r.leads())
 			ready = ready || reason == ""
 			waiting = append(waiting, l.name+": "+reason)
 		}
@@ -48,7 +50,10 @@ func (r *runner) settle() {
 	if r.ready {
 		return
 	}
-	if len(r.links) == 0 {
+	if r.broken != "" {
+		waiting = append(waiting, r.broken)
+	}
+	if len(r.links) == 0 && r.broken == "" {
 		waiting = []string{"no ethernet link that the plan wants was found"}
 	}
 	r.explain(waiting)
@@ -93,16 +98,21 @@ func (l *link) tell(s *Status) {
 		if lease == nil {
 			continue
 		}
-		s.NTP = append(s.NTP, lease.ntp...)
+		without := []netconfig.Overrides{l.plan.DHCP4Overrides, l.plan.DHCP6Overrides}[i]
+		if !without.IgnoreNTP {
+			s.NTP = append(s.NTP, lease.ntp...)
+		}
 		if s.Hostname == "" {
 			s.Hostname = lease.hostname
 		}
-		if ignore := []bool{l.plan.IgnoreDNS4, l.plan.IgnoreDNS6}[i]; !ignore {
+		if !without.IgnoreDNS {
 			s.Nameservers = append(s.Nameservers, lease.dns...)
-			s.Search = append(s.Search, lease.search...)
+			if !without.IgnoreDomains {
+				s.Search = append(s.Search, lease.search...)
+			}
 		}
 	}
-	if l.plan.AcceptRA && !l.plan.IgnoreDNS6 {
+	if l.plan.AcceptRA && !l.plan.DHCP6Overrides.IgnoreDNS {
 		for _, a := range l.raDNS {
 			if a.IsLinkLocalUnicast() {
 				a = a.WithZone(l.name)
@@ -112,8 +122,19 @@ func (l *link) tell(s *Status) {
 	}
 }
 
-// reason says what a link waits for, "" when it is usable.
-func (l *link) reason(addrs []netip.Prefix) string {
+// leads says whether the plan has a way out of its own networks. A machine with
+// static addresses alone, in a network without a router, waits for none.
+func (r *runner) leads() bool {
+	toAll := func(route netconfig.Route) bool { return route.To.Bits() == 0 }
+	return len(r.cfg.Plan.Links) == 0 || slices.ContainsFunc(r.cfg.Plan.Routes, toAll) ||
+		slices.ContainsFunc(r.cfg.Plan.Links, func(l netconfig.Link) bool {
+			return l.DHCP4 || l.DHCP6 || !l.Member && len(l.Addresses) == 0 || slices.ContainsFunc(l.Routes, toAll)
+		})
+}
+
+// reason says what a link waits for, "" when it is usable; leads, whether a
+// default route is one of its needs.
+func (l *link) reason(addrs []netip.Prefix, leads bool) string {
 	switch {
 	case !l.carrier:
 		return "no carrier"
@@ -121,6 +142,8 @@ func (l *link) reason(addrs []netip.Prefix) string {
 		return l.failure
 	case len(addrs) == 0:
 		return "no address yet"
+	case !leads:
+		return ""
 	}
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		is4 := family == netlink.FAMILY_V4

@@ -152,8 +152,8 @@ func TestTell(t *testing.T) {
 		{"all", netconfig.Link{AcceptRA: true, Nameservers: addresses("192.0.2.9"), Search: []string{"plan.example"}},
 			"[192.0.2.9 192.0.2.1 2001:db8::2 fe80::1%eth0 2001:db8::3] [plan.example four.example six.example]"},
 		{"no advertisements", netconfig.Link{}, "[192.0.2.1 2001:db8::2] [four.example six.example]"},
-		{"not of DHCPv4", netconfig.Link{AcceptRA: true, IgnoreDNS4: true}, "[2001:db8::2 fe80::1%eth0 2001:db8::3] [six.example]"},
-		{"not of DHCPv6 and routers", netconfig.Link{AcceptRA: true, IgnoreDNS6: true}, "[192.0.2.1] [four.example]"},
+		{"not of DHCPv4", netconfig.Link{AcceptRA: true, DHCP4Overrides: netconfig.Overrides{IgnoreDNS: true}}, "[2001:db8::2 fe80::1%eth0 2001:db8::3] [six.example]"},
+		{"not of DHCPv6 and routers", netconfig.Link{AcceptRA: true, DHCP6Overrides: netconfig.Overrides{IgnoreDNS: true}}, "[192.0.2.1] [four.example]"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -231,7 +231,7 @@ func TestReason(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := tt.l.reason(tt.addrs); got != tt.want {
+			if got := tt.l.reason(tt.addrs, true); got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
@@ -353,7 +353,7 @@ func TestReportOfFailure(t *testing.T) {
 	r := runnerFor(t, netconfig.Plan{})
 	r.links[1] = &link{index: 1, name: "eth0", carrier: true}
 	r.report(report{index: 1, family: 4, err: errors.New("go away\nkeelson: boot: complete\x1b[2J")})
-	if got, want := r.links[1].reason(nil), "go away?keelson: boot: complete?[2J"; got != want {
+	if got, want := r.links[1].reason(nil, true), "go away?keelson: boot: complete?[2J"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	r.report(report{index: 9, err: errors.New("of a link that is gone")})
