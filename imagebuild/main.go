@@ -30,6 +30,7 @@ const usage = `usage: imagebuild <command> [flags]
                                                                     build what a definition (configs/images/cloud.yaml) says
           [--sign-key FILE --sign-cert FILE] [--enroll DIR]         and sign it for Secure Boot
   summary [--definition FILE] [--arch amd64]                        say what would be built
+  verify  [--cert FILE] IMAGE                                       say whether a raw image is intact, and what is in it
   keys    DIR                                                       make keys to try Secure Boot with
   lock    [--arch amd64]                                            write the lock of Debian packages anew
   lint    DIR|IMAGE                                                 check a root: a directory, an EROFS or a disk image
@@ -42,7 +43,7 @@ func main() {
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "imagebuild:", err)
 		stop()
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
 }
 
@@ -60,6 +61,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	artefacts := flags.String("artefacts", "", "what to make in place of what the definition says: all, or some of raw,zst,qcow2,vhd,vmdk,ova,gce")
 	var trust trust
 	trust.flags(flags)
+	cert := flags.String("cert", "", "of verify: the certificate that must have signed, PEM or DER")
 	install := flags.Bool("install", false, "install what is missing, when root")
 	purpose := flags.String("for", "build", "what to check for: build, run or check")
 	if err := flags.Parse(args[1:]); err != nil {
@@ -70,6 +72,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return fmt.Errorf("lint: want one directory or image\n%s", usage)
 		}
 		return lint(flags.Arg(0), *arch, stdout)
+	}
+	if args[0] == "verify" {
+		if flags.NArg() != 1 {
+			return fmt.Errorf("verify: want one raw image\n%s", usage)
+		}
+		return verifyImage(flags.Arg(0), *cert, stdout)
 	}
 	if args[0] == "keys" {
 		if flags.NArg() != 1 {

@@ -279,6 +279,9 @@ func writeESP(_ context.Context, s *state) error {
 			return err
 		}
 	}
+	if err := s.putSums(files, core); err != nil {
+		return err
+	}
 	return replace(s.part("esp.img"), func(f *os.File) error {
 		return esp.Write(f, files, esp.Options{
 			Size: layout.ESPSize, Label: layout.LabelESP, Serial: guid.Derive(s.seed(), "esp").Serial(), Time: s.source.Epoch,

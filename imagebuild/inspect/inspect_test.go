@@ -1,0 +1,299 @@
+package inspect
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"keelson/imagebuild/authenticode"
+	"keelson/imagebuild/disk"
+	"keelson/imagebuild/erofs"
+	"keelson/imagebuild/esp"
+	"keelson/imagebuild/internal/testkey"
+	"keelson/imagebuild/pkcs7"
+	"keelson/imagebuild/tree"
+	"keelson/imagebuild/uki"
+	"keelson/imagebuild/verity"
+	"keelson/init/layout"
+)
+
+// program is a small PE32+ image with room for more sections.
+func program() []byte {
+	le := binary.LittleEndian
+	const pe, opt, table = 0x40, 0x40 + 24, 0x40 + 24 + 240
+	b := make([]byte, 2048)
+	copy(b, "MZ")
+	le.PutUint32(b[0x3c:], pe)
+	copy(b[pe:], "PE\x00\x00\x64\x86\x01\x00")
+	le.PutUint16(b[pe+20:], 240)
+	le.PutUint16(b[opt:], 0x20b)
+	le.PutUint32(b[opt+32:], 512)
+	le.PutUint32(b[opt+36:], 512)
+	le.PutUint32(b[opt+60:], 1024)
+	le.PutUint32(b[opt+108:], 16)
+	copy(b[table:], ".text")
+	le.PutUint32(b[table+8:], 1024)
+	le.PutUint32(b[table+12:], 4096)
+	le.PutUint32(b[table+16:], 1024)
+	le.PutUint32(b[table+20:], 1024)
+	for i := 1024; i < len(b); i++ {
+		b[i] = byte(i)
+	}
+	return b
+}
+
+const release = "ID=keelson\nPRETTY_NAME=\"Keelson 1\"\nBUILD_ID=c0ffee\n"
+
+// image writes a whole image, signed where there is a pair, and returns its path.
+func image(t *testing.T, p *pkcs7.Pair) string {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir, epoch := t.TempDir(), time.Unix(1700000000, 0)
+	var root tree.Tree
+	must(root.Bytes(layout.OSRelease, 0o644, []byte(release)))
+	must(root.Bytes(layout.Manifest, 0o644, []byte(`{"kernel":"6.12","packages":[{"name":"a"},{"name":"b"}]}`)))
+	must(root.Bytes(layout.Keelson+"/sbom.cdx.json", 0o644, []byte(`{"components":[{"name":"a"}]}`)))
+	must(root.Bytes("/big", 0o644, bytes.Repeat([]byte("0123456789abcdef"), 50_000)))
+	rootFile, err := os.Create(filepath.Join(dir, "root"))
+	must(err)
+	defer rootFile.Close()
+	size, err := erofs.Write(rootFile, &root, erofs.Options{Time: epoch})
+	must(err)
+	hashes, err := verity.Append(rootFile, size, verity.Derive([]byte("seed")))
+	must(err)
+
+	loader, sign := program(), func(b []byte) []byte {
+		if p == nil {
+			return b
+		}
+		signed, err := authenticode.Sign(b, p)
+		must(err)
+		return signed
+	}
+	kernel, err := uki.Build(program(), uki.Parts{
+		OSRelease: []byte(release), Uname: "6.12", Initrd: []byte("initrd"), Linux: bytes.Repeat([]byte("linux"), 20_000),
+		Cmdline: fmt.Sprintf("quiet %s=%s %s=%d", layout.ParamVerity, hashes.Verity, layout.ParamEpoch, epoch.Unix()),
+	})
+	must(err)
+	files, err := esp.Contents(esp.Parts{Arch: "amd64", Slot: "a", Loader: sign(loader), UKI: sign(kernel), Kernel: []byte("k"), Initrd: []byte("i"), GrubConfig: []byte("g")})
+	must(err)
+	contents := map[string][]byte{}
+	entries, err := files.Entries()
+	must(err)
+	for _, e := range entries {
+		if e.Mode.IsRegular() {
+			in, err := e.Open()
+			must(err)
+			contents[e.Path], err = io.ReadAll(in)
+			must(err)
+		}
+	}
+	areas := Areas{BootCode: []byte("boot code"), Core: []byte("core image"), Superblock: make([]byte, layout.BlockSize)}
+	_, err = rootFile.ReadAt(areas.Superblock, size)
+	must(err)
+	must(files.Bytes(SumsPath, 0o644, RenderSums(contents, areas)))
+	espFile, err := os.Create(filepath.Join(dir, "esp"))
+	must(err)
+	defer espFile.Close()
+	must(esp.Write(espFile, files, esp.Options{Size: 40 << 20, Label: layout.LabelESP, Serial: 7, Time: epoch}))
+
+	out := filepath.Join(dir, "image.raw")
+	_, err = disk.Write(out, disk.Image{Seed: []byte("seed"), BootCode: areas.BootCode, Partitions: []disk.Partition{
+		{Number: 1, Label: layout.LabelBIOS, Type: layout.TypeBIOSBoot, Size: layout.BIOSSize, Data: bytes.NewReader(areas.Core), Len: int64(len(areas.Core))},
+		{Number: 2, Label: layout.LabelESP, Type: layout.TypeESP, Size: 40 << 20, Data: espFile, Len: 40 << 20},
+		{Number: 3, Label: layout.LabelRootA, Type: layout.TypeRootAMD64, Attrs: layout.AttrRoot, Data: rootFile, Len: hashes.Size},
+	}})
+	must(err)
+	return out
+}
+
+func inspectFile(t *testing.T, name string, p *pkcs7.Pair) (*Report, error) {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if p == nil {
+		return Image(f, nil)
+	}
+	return Image(f, p.Certificate)
+}
+
+func TestIntact(t *testing.T) {
+	p, stranger := testkey.New(t, "signer"), testkey.New(t, "stranger")
+	signed, unsigned := image(t, p), image(t, nil)
+	for _, c := range []struct {
+		name, file      string
+		asked           *pkcs7.Pair
+		signed, trusted bool
+	}{
+		{"signed, nobody asked", signed, nil, true, false},
+		{"signed by whom was asked", signed, p, true, true},
+		{"signed by another", signed, stranger, true, false},
+		{"unsigned, nobody asked", unsigned, nil, false, false},
+		{"unsigned, asked", unsigned, p, false, false},
+	} {
+		r, err := inspectFile(t, c.file, c.asked)
+		if err != nil || len(r.Problems) != 0 || len(r.Added) != 0 {
+			t.Errorf("%s: got %v, %+v", c.name, err, r)
+			continue
+		}
+		if (r.Signer != nil) != c.signed || r.Trusted != c.trusted {
+			t.Errorf("%s: signer %v, trusted %v", c.name, r.Signer != nil, r.Trusted)
+		}
+		if r.Release["BUILD_ID"] != "c0ffee" || r.Kernel != "6.12" || r.Packages != 2 || r.SBOM != 1 {
+			t.Errorf("%s: contents %+v", c.name, r)
+		}
+	}
+}
+
+// One changed byte anywhere is found, and the region is named.
+func TestChangedByte(t *testing.T) {
+	name := image(t, testkey.New(t, "signer"))
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const espAt, rootAt = layout.Align + layout.BIOSSize, layout.Align + layout.BIOSSize + 40<<20
+	kernelAt := espAt + bytes.Index(b[espAt:], []byte("linuxlinux"))
+	sumsAt := espAt + bytes.Index(b[espAt:], []byte("  /EFI/BOOT/BOOTX64.EFI"))
+	treeAt := rootAt + bytes.Index(b[rootAt:], []byte("verity\x00\x00"))
+	for _, c := range []struct {
+		name   string
+		at     int
+		region string
+	}{
+		{"boot code", 3, regionMBR},
+		{"disk signature", 441, regionMBR},
+		{"protective entry", 446 + 4, regionMBR},
+		{"MBR's end", 510, regionMBR},
+		{"header's signature", sector, regionGPT},
+		{"header's checksum", sector + 16, regionGPT},
+		{"disk GUID", sector + 60, regionGPT},
+		{"behind the header", sector + 200, regionGPT},
+		{"an entry's name", 2*sector + 60, regionGPT},
+		{"an unused entry", 2*sector + 100*entryLen, regionGPT},
+		{"behind the table", 40 * sector, regionGap},
+		{"core image", layout.Align + 2, regionBIOS},
+		{"behind the core image", layout.Align + 5000, regionBIOS},
+		{"volume's jump", espAt, regionESP},
+		{"volume's serial", espAt + 67, regionESP},
+		{"volume's label", espAt + 71, regionESP},
+		{"volume's FSInfo", espAt + sector + 488, regionESP},
+		{"allocation table", espAt + 32*sector + 40, regionESP},
+		{"loader", espAt + bytes.Index(b[espAt:], program()[1024:1060]) + 7, regionLoader},
+		{"kernel image", kernelAt + 50_000, regionUKI},
+		{"file for BIOS", espAt + bytes.Index(b[espAt:], []byte("timeout 0")), regionESP},
+		{"hashes", sumsAt - 5, regionESP},
+		{"free space of the volume", rootAt - 100, regionESP},
+		{"EROFS superblock", rootAt + 1024, regionRoot},
+		{"a file of the root", rootAt + bytes.Index(b[rootAt:], []byte("0123456789abcdef")) + 300_000, regionRoot},
+		{"UUID of the hash tree", treeAt + 20, regionTree},
+		{"salt of the hash tree", treeAt + 90, regionTree},
+		{"hash tree", treeAt + layout.BlockSize + 40, regionTree},
+		{"behind the hash tree", len(b) - layout.Align - 10, regionGap},
+		{"behind the partitions", len(b) - layout.Align + 10, regionGap},
+		{"backup entries", len(b) - backupLen + 60, regionBackup},
+		{"backup header", len(b) - sector + 30, regionBackup},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			flip(t, name, c.at)
+			defer flip(t, name, c.at)
+			r, err := inspectFile(t, name, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.ContainsFunc(r.Problems, func(p Problem) bool { return p.Region == c.region }) {
+				t.Errorf("got %v, want a problem of %s", r.Problems, c.region)
+			}
+		})
+	}
+	if r, err := inspectFile(t, name, nil); err != nil || len(r.Problems) != 0 {
+		t.Errorf("put right again: got %v, %v", r, err)
+	}
+}
+
+func flip(t *testing.T, name string, at int) {
+	t.Helper()
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := make([]byte, 1)
+	if _, err := f.ReadAt(b, int64(at)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte{b[0] ^ 0x10}, int64(at)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNoImage(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		text []byte
+		want string
+	}{
+		{"empty", nil, "no disk image"},
+		{"text", []byte("hello"), "no disk image"},
+		{"zeros", make([]byte, 1<<20), "no partition table"},
+	} {
+		name := filepath.Join(t.TempDir(), "image")
+		if err := os.WriteFile(name, c.text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := inspectFile(t, name, nil); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want an error with %q", c.name, err, c.want)
+		}
+	}
+}
+
+func FuzzTables(f *testing.F) {
+	f.Add(make([]byte, 64<<10))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if table, err := readTables(bytes.NewReader(b), int64(len(b)), &Report{}); err == nil {
+			for _, p := range table.partitions {
+				if p.start > p.end || p.end > int64(len(b)) {
+					t.Fatalf("partition %+v of %d bytes", p, len(b))
+				}
+			}
+		}
+	})
+}
+
+func FuzzFAT(f *testing.F) {
+	boot := make([]byte, 8<<10)
+	copy(boot[11:], "\x00\x02\x01\x01\x00\x02")
+	boot[36], boot[510], boot[511] = 1, 0x55, 0xaa
+	f.Add(boot)
+	f.Fuzz(func(t *testing.T, b []byte) { _ = checkFAT(bytes.NewReader(b), int64(len(b))) })
+}
+
+func FuzzSums(f *testing.F) {
+	f.Add(RenderSums(map[string][]byte{"/a": []byte("a")}, Areas{Core: []byte("c"), Superblock: []byte("s")}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		sums, err := parseSums(b)
+		if err != nil {
+			return
+		}
+		for name, hash := range sums {
+			if name == "" || len(hash) != 64 {
+				t.Fatalf("%q: %q", name, hash)
+			}
+		}
+	})
+}
