@@ -1,6 +1,6 @@
 # Keelson: every verb of the project. `make help` lists them.
 #
-# Settings: ARCH (amd64), USERDATA (a #cloud-config file), FIRMWARE (uefi, bios or direct),
+# Settings: ARCH (amd64 or arm64), USERDATA (a #cloud-config file), FIRMWARE (uefi, bios or direct),
 # SIGN_KEY and SIGN_CERT (PEM files: sign for Secure Boot), KEELSON_ENROLL (a folder of keys to enrol),
 # RUN (a regexp of test names), T (seconds a fuzz target), PART (of bench: node,
 # loadbalancer, join or cluster; all where empty), RUNS (of bench), LOCKED=1 (refuse packages that are not the locked ones),
@@ -29,7 +29,7 @@ help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: image ## build the image, boot it in QEMU, show it become a Ready node; Ctrl-C ends it
-	@$(GO) run ./imagebuild deps --install --for run
+	@$(GO) run ./imagebuild deps --install --arch $(ARCH) --for run
 	@$(GO) run ./testvm run --image $(IMAGE) --userdata $(USERDATA) --firmware $(FIRMWARE) --name $(NAME)
 
 image: deps-build ## build build/keelson-$(ARCH).raw
@@ -42,8 +42,8 @@ metal: deps-build ## the disk for servers: generic kernel, their drivers and fir
 	@$(GO) run ./imagebuild build --definition configs/images/metal.yaml --arch $(ARCH) $(if $(filter 1,$(LOCKED)),--locked)
 
 test: check image ## everything a change must pass: check, a real boot to Ready, and as root a cluster that loses servers
-	@$(GO) run ./imagebuild deps --install --for run
-	$(GO) test -count=1 -timeout 40m -v ./testvm/scenario -vm -image $(CURDIR)/$(IMAGE) -run '^TestScenario1[A-Z]'
+	@$(GO) run ./imagebuild deps --install --arch $(ARCH) --for run
+	$(GO) test -count=1 -timeout 40m -v ./testvm/scenario -vm -arch $(ARCH) -image $(CURDIR)/$(IMAGE) -run '^TestScenario1[A-Z]'
 	$(GO) test -count=1 -timeout 40m -v ./testvm/cluster -netns -if-possible -root $(CURDIR)/build/$(ARCH)/root.erofs -run '^TestScenario[12][A-Z]'
 
 check: deps ## gofmt, vet, staticcheck and unit tests; no VM
@@ -53,8 +53,8 @@ check: deps ## gofmt, vet, staticcheck and unit tests; no VM
 	$(GO) test ./...
 
 vm-test: formats ## the scenarios in QEMU; RUN=regexp chooses, SLOW=1 adds three servers
-	@$(GO) run ./imagebuild deps --install --for run
-	$(GO) test -count=1 -timeout 180m -v ./testvm/scenario -vm $(if $(filter 1,$(SLOW)),-slow) -image $(CURDIR)/$(IMAGE) -run '$(RUN)'
+	@$(GO) run ./imagebuild deps --install --arch $(ARCH) --for run
+	$(GO) test -count=1 -timeout 180m -v ./testvm/scenario -vm $(if $(filter 1,$(SLOW)),-slow) -arch $(ARCH) -image $(CURDIR)/$(IMAGE) -run '$(RUN)'
 
 cluster-test: image ## clusters of several machines, in namespaces of this host; needs root; RUN=regexp chooses
 	@test "$$(id -u)" = 0 || { echo "make cluster-test: its machines are namespaces of this host, which only root can make: run it as root"; exit 1; }
@@ -65,7 +65,7 @@ flood: ## scenario 8: a server's listener under a minute of hostile connections 
 	$(GO) test ./node/server -count=1 -timeout 10m -v -run '^TestScenario8' -flood 60s
 
 bench: $(if $(filter loadbalancer join,$(PART)),,image) ## times and sizes as a table, and build/bench.json; PART and RUNS choose
-	@$(GO) run ./imagebuild deps --install --for run
+	@$(GO) run ./imagebuild deps --install --arch $(ARCH) --for run
 	@mkdir -p build
 	@$(GO) run ./testvm bench --image $(IMAGE) --part '$(PART)' --runs $(RUNS)
 
@@ -79,10 +79,10 @@ lock: deps-build ## write the lock of Debian packages anew
 	@$(GO) run ./imagebuild lock --arch $(ARCH)
 
 deps-build:
-	@$(GO) run ./imagebuild deps --install --for build
+	@$(GO) run ./imagebuild deps --install --arch $(ARCH) --for build
 
 deps:
-	@$(GO) run ./imagebuild deps --install --for check
+	@$(GO) run ./imagebuild deps --install --arch $(ARCH) --for check
 
 clean: ## remove what was built; caches of downloads stay
 	rm -rf build/amd64* build/arm64* build/keelson-* build/vm

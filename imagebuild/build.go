@@ -65,7 +65,7 @@ func stages() []stage {
 		{name: "initramfs", key: initrdKey, run: writeInitrd, files: parts("initrd")},
 		{name: "command line", run: writeCmdline, files: parts("cmdline")},
 		{name: "kernel image", key: ukiKey, run: writeUKI, files: parts("vmlinuz", "keelson.efi")},
-		{name: "esp", key: espKey, run: writeESP, files: parts("esp.img", "core.img")},
+		{name: "esp", key: espKey, run: writeESP, files: espFiles},
 		{name: "disk", key: diskKey, run: writeDisk, files: func(s *state) []string { return []string{s.config.Out} }},
 		{name: "bill of materials", run: writeSBOM, files: func(s *state) []string { return []string{s.artefact(".spdx.json"), s.artefact(".cdx.json")} }},
 	}
@@ -111,10 +111,10 @@ type result struct {
 }
 
 func build(ctx context.Context, config Config) error {
-	if config.Arch != "amd64" {
-		return fmt.Errorf("build: architecture %q: amd64 is the one that can be built", config.Arch)
+	if _, err := machineOf(config.Arch); err != nil {
+		return fmt.Errorf("build: %w", err)
 	}
-	if err := deps(ctx, "build", false, io.Discard); err != nil {
+	if err := deps(ctx, "build", config.Arch, false, io.Discard); err != nil {
 		return err
 	}
 	signer, err := config.Trust.openSigner()

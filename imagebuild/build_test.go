@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -118,7 +119,7 @@ func TestCmdline(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.config.Definition = image
+	s.config.Definition = image.For("amd64")
 	s.source.Epoch = time.Unix(1700000000, 0)
 	s.verity = layout.Verity{RootHash: bytes.Repeat([]byte{1}, 32), DataBlocks: 7, Salt: bytes.Repeat([]byte{2}, layout.VeritySaltLen)}
 	if err := writeCmdline(context.Background(), s); err != nil {
@@ -212,7 +213,7 @@ func TestLintCommand(t *testing.T) {
 
 func TestNeeds(t *testing.T) {
 	for _, purpose := range []string{"build", "run", "check"} {
-		all, err := needs(purpose)
+		all, err := needs(purpose, runtime.GOARCH)
 		if err != nil || len(all) == 0 {
 			t.Errorf("needs(%s): got %v, %v", purpose, all, err)
 		}

@@ -19,8 +19,9 @@ type need struct {
 	why     string
 }
 
-// needs says what each purpose needs from Debian besides Go.
-func needs(purpose string) ([]need, error) {
+// needs says what each purpose needs from Debian besides Go, for images of an
+// architecture.
+func needs(purpose, arch string) ([]need, error) {
 	building := []need{
 		{pkg: "apt", program: "apt-get", why: "fetches and checks Debian packages"},
 		{pkg: "gcc", program: "gcc", why: "compiles the C part of runc"},
@@ -29,11 +30,29 @@ func needs(purpose string) ([]need, error) {
 		{pkg: "pkg-config", program: "pkg-config", why: "finds libseccomp"},
 		{pkg: "ca-certificates", file: "/etc/ssl/certs/ca-certificates.crt", why: "checks who serves Go modules"},
 	}
+	if foreign(arch) {
+		m, err := machineOf(arch)
+		if err != nil {
+			return nil, fmt.Errorf("deps: %w", err)
+		}
+		// libseccomp comes by the builder's own package list.
+		building = []need{
+			building[0],
+			{pkg: m.gcc, program: m.triplet + "-gcc", why: "compiles the C part of runc for " + arch},
+			{pkg: m.libc, file: "/usr/" + m.triplet + "/lib/libc.a", why: "links runc for " + arch},
+			{pkg: "pkg-config", program: "pkg-config", why: "finds libseccomp"},
+			{pkg: "ca-certificates", file: "/etc/ssl/certs/ca-certificates.crt", why: "checks who serves Go modules"},
+		}
+	}
 	running := []need{
 		{pkg: "qemu-system-x86", program: "qemu-system-x86_64", why: "runs the machine"},
 		{pkg: "qemu-utils", program: "qemu-img", why: "makes the machine's disk"},
 		{pkg: "zstd", program: "zstd", why: "measures the image as it is sent"},
 		{pkg: "ovmf", file: "/usr/share/OVMF/OVMF_CODE_4M.fd", why: "UEFI firmware of the machine"},
+	}
+	if arch == "arm64" {
+		running[0] = need{pkg: "qemu-system-arm", program: "qemu-system-aarch64", why: "runs the machine"}
+		running[len(running)-1] = need{pkg: "qemu-efi-aarch64", file: "/usr/share/AAVMF/AAVMF_CODE.fd", why: "UEFI firmware of the machine"}
 	}
 	switch purpose {
 	case "build":
@@ -81,8 +100,8 @@ func (n need) here() bool {
 
 // deps checks for what the machine must have; with install, and as root, it
 // installs what is missing. Otherwise it names the one command to run.
-func deps(ctx context.Context, purpose string, install bool, progress io.Writer) error {
-	all, err := needs(purpose)
+func deps(ctx context.Context, purpose, arch string, install bool, progress io.Writer) error {
+	all, err := needs(purpose, arch)
 	if err != nil {
 		return err
 	}

@@ -35,6 +35,7 @@ const usage = `usage: imagebuild <command> [flags]
   lock    [--arch amd64]                                            write the lock of Debian packages anew
   lint    DIR|IMAGE                                                 check a root: a directory, an EROFS or a disk image
   deps    [--install] [--for build|run|check]                       check, or install, what the machine must have
+          [--arch amd64]                                            to make that architecture's images
 `
 
 func main() {
@@ -89,7 +90,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return fmt.Errorf("%s: argument %q is not wanted\n%s", args[0], flags.Arg(0), usage)
 	}
 	if args[0] == "deps" {
-		return deps(ctx, *purpose, *install, stderr)
+		return deps(ctx, *purpose, *arch, *install, stderr)
 	}
 	if !slices.Contains([]string{"build", "lock", "summary"}, args[0]) {
 		return fmt.Errorf("there is no command %q\n%s", args[0], usage)
@@ -115,7 +116,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		bin = filepath.Join(*dir, "bin")
 	}
 	config := Config{
-		Arch: *arch, Definition: image, Out: *out, Artefacts: wanted, Locked: *locked,
+		Arch: *arch, Definition: image.For(*arch), Out: *out, Artefacts: wanted, Locked: *locked,
 		Dir: *dir, Bin: bin, Cache: os.Getenv("KEELSON_CACHE"), Epoch: os.Getenv("SOURCE_DATE_EPOCH"),
 		Log: slog.New(progress{stderr}), Stdout: stdout, Trust: trust,
 	}

@@ -172,7 +172,7 @@ func writeUKI(_ context.Context, s *state) error {
 	if err != nil {
 		return fmt.Errorf("read initramfs: %w", err)
 	}
-	stub, err := s.packageFile("systemd-boot-efi", "usr/lib/systemd/boot/efi/linuxx64.efi.stub")
+	stub, err := s.packageFile("systemd-boot-efi", "usr/lib/systemd/boot/efi/linux"+s.machine().efi+".efi.stub")
 	if err != nil {
 		return fmt.Errorf("read stub: %w", err)
 	}
@@ -199,9 +199,11 @@ func espKey(s *state) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	bios, err := s.packageSum("grub-pc-bin")
-	if err != nil {
-		return "", err
+	bios := ""
+	if s.machine().bios {
+		if bios, err = s.packageSum("grub-pc-bin"); err != nil {
+			return "", err
+		}
 	}
 	trust, err := s.trustKey()
 	return keyOf("esp", sums, boot, bios, s.cmdline, string(seed), string(s.seed()), s.epoch(), trust), err
@@ -234,22 +236,16 @@ func (s *state) userData() ([]byte, error) {
 // writeESP writes the EFI system partition, which BIOS machines boot from as
 // well, and GRUB's core image.
 func writeESP(_ context.Context, s *state) error {
-	core, err := s.grubCore()
-	if err != nil {
-		return err
+	p := esp.Parts{Arch: s.config.Arch, Slot: string(layout.SlotA)}
+	from := map[string]*[]byte{"keelson.efi": &p.UKI}
+	var err error
+	if s.machine().bios {
+		if p.GrubConfig, err = s.writeGrub(); err != nil {
+			return err
+		}
+		from["vmlinuz"], from["initrd"] = &p.Kernel, &p.Initrd
 	}
-	if err := replace(s.part("core.img"), func(f *os.File) error { _, err := f.Write(core.Image); return err }); err != nil {
-		return err
-	}
-	menu, err := grub.RenderConfig([]grub.Entry{{
-		Title: "Keelson " + s.source.Version, Cmdline: s.cmdline,
-		Kernel: esp.KernelPath(string(layout.SlotA)), Initrd: esp.InitrdPath(string(layout.SlotA)),
-	}})
-	if err != nil {
-		return err
-	}
-	p := esp.Parts{Arch: s.config.Arch, Slot: string(layout.SlotA), GrubConfig: menu}
-	if p.Loader, err = s.packageFile("systemd-boot-efi", "usr/lib/systemd/boot/efi/systemd-bootx64.efi"); err != nil {
+	if p.Loader, err = s.packageFile("systemd-boot-efi", "usr/lib/systemd/boot/efi/systemd-boot"+s.machine().efi+".efi"); err != nil {
 		return fmt.Errorf("read boot loader: %w", err)
 	}
 	if p.Loader, err = s.sign("boot loader", p.Loader); err != nil {
@@ -258,11 +254,8 @@ func writeESP(_ context.Context, s *state) error {
 	if p.Enroll, err = s.enrolled(); err != nil {
 		return err
 	}
-	for _, part := range []struct {
-		name string
-		to   *[]byte
-	}{{"keelson.efi", &p.UKI}, {"vmlinuz", &p.Kernel}, {"initrd", &p.Initrd}} {
-		if *part.to, err = os.ReadFile(s.part(part.name)); err != nil {
+	for name, to := range from {
+		if *to, err = os.ReadFile(s.part(name)); err != nil {
 			return fmt.Errorf("read part: %w", err)
 		}
 	}
@@ -289,7 +282,26 @@ func writeESP(_ context.Context, s *state) error {
 	})
 }
 
+// writeGrub writes GRUB's core image and returns its menu.
+func (s *state) writeGrub() ([]byte, error) {
+	core, err := s.grubCore()
+	if err != nil {
+		return nil, err
+	}
+	if err := replace(s.part("core.img"), func(f *os.File) error { _, err := f.Write(core.Image); return err }); err != nil {
+		return nil, err
+	}
+	return grub.RenderConfig([]grub.Entry{{
+		Title: "Keelson " + s.source.Version, Cmdline: s.cmdline,
+		Kernel: esp.KernelPath(string(layout.SlotA)), Initrd: esp.InitrdPath(string(layout.SlotA)),
+	}})
+}
+
+// grubCore is empty where there is no BIOS.
 func (s *state) grubCore() (grub.Core, error) {
+	if !s.machine().bios {
+		return grub.Core{}, nil
+	}
 	one, err := input.Find(s.packages, "grub-pc-bin")
 	if err != nil {
 		return grub.Core{}, err
@@ -299,7 +311,7 @@ func (s *state) grubCore() (grub.Core, error) {
 }
 
 func diskKey(s *state) (string, error) {
-	sums, err := s.hashes(s.part("core.img"), s.part("esp.img"), s.part("root.erofs"))
+	sums, err := s.hashes(s.diskParts()...)
 	return keyOf("disk", sums, string(s.seed())), err
 }
 
@@ -317,8 +329,11 @@ func writeDisk(_ context.Context, s *state) error {
 		{Number: layout.NumberESP, Label: layout.LabelESP, Type: layout.TypeESP, Size: layout.ESPSize},
 		{Number: layout.NumberRootA, Label: layout.LabelRootA, Type: rootType, Attrs: layout.AttrRoot},
 	}
-	for i, name := range []string{"core.img", "esp.img", "root.erofs"} {
-		f, err := os.Open(s.part(name))
+	if !s.machine().bios {
+		partitions = partitions[1:]
+	}
+	for i, name := range s.diskParts() {
+		f, err := os.Open(name)
 		if err != nil {
 			return fmt.Errorf("open part: %w", err)
 		}

@@ -145,12 +145,37 @@ func (s *state) findFirmware(set *kernel.Set) (*firmware.Set, error) {
 	return firmware.Find(packages, set.Firmware())
 }
 
+// sysroot has the libraries that programs in C are linked with for another
+// architecture than this machine's.
+func (s *state) sysroot(ctx context.Context) (string, error) {
+	packages, err := openPackages(s.config, s.config.Arch+"-sysroot")
+	if err != nil {
+		return "", err
+	}
+	ready, err := packages.Ensure(ctx)
+	if err != nil {
+		return "", err
+	}
+	one, err := input.Find(ready, "libseccomp-dev")
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(one.Dir)
+}
+
 func buildPrograms(ctx context.Context, s *state) error {
 	stamps, err := gobuild.Stamps(s.source.Modules, s.source.BundleCommit, s.source.BundleEpoch)
 	if err != nil {
 		return err
 	}
-	s.programs, err = gobuild.Build(ctx, gobuild.Config{Out: s.config.Bin, Arch: s.config.Arch, Stamps: stamps}, gobuild.Programs())
+	config := gobuild.Config{Out: s.config.Bin, Arch: s.config.Arch, Stamps: stamps}
+	if foreign(s.config.Arch) {
+		config.Triplet = s.machine().triplet
+		if config.Sysroot, err = s.sysroot(ctx); err != nil {
+			return err
+		}
+	}
+	s.programs, err = gobuild.Build(ctx, config, gobuild.Programs())
 	return err
 }
 

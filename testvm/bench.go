@@ -47,7 +47,7 @@ func benchCommand(ctx context.Context, args []string) error {
 	}
 	if c.Part.Machines() {
 		var reason string
-		if c.Accel, reason, err = chooseAccel(ctx, c.Built); err != nil {
+		if c.Accel, reason, err = chooseAccel(ctx, "amd64", c.Built); err != nil {
 			return err
 		}
 		fmt.Printf("accelerator %s (%s)\n", c.Accel, reason)

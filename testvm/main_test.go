@@ -124,3 +124,11 @@ func TestProgress(t *testing.T) {
 	}
 	(&progress{out: io.Discard}).line(console.Line{})
 }
+
+func TestArchOf(t *testing.T) {
+	for image, want := range map[string]string{"build/keelson-arm64.raw": "arm64", "build/keelson-amd64.raw": "amd64", "mine.raw": "amd64"} {
+		if got := archOf(image); got != want {
+			t.Errorf("archOf(%s): got %s, want %s", image, got, want)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"keelson/testvm/cidata"
@@ -69,15 +70,16 @@ func runCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return fmt.Errorf("read user-data: %w", err)
 	}
-	boot := filepath.Join(filepath.Dir(c.image), "amd64")
-	accel, reason, err := chooseAccel(ctx, boot)
+	arch := archOf(c.image)
+	boot := filepath.Join(filepath.Dir(c.image), arch)
+	accel, reason, err := chooseAccel(ctx, arch, boot)
 	if err != nil {
 		return err
 	}
 	fmt.Printf("accelerator %s (%s)\n", accel, reason)
 	var screen *progress
 	m, err := machine.New(ctx, machine.Config{
-		Dir: filepath.Join("build", "vm", c.name), Image: c.image, Boot: boot, Accel: accel, Firmware: c.firmware,
+		Dir: filepath.Join("build", "vm", c.name), Image: c.image, Boot: boot, Accel: accel, Arch: arch, Firmware: c.firmware,
 		Memory: c.memory, CPUs: c.cpus, Seed: cidata.Volume{UserData: userData}, Reboots: true,
 		Follow: func(l console.Line) { screen.line(l) },
 	})
@@ -133,9 +135,17 @@ func shutdown(m *machine.Machine) error {
 	return m.Shutdown(ctx)
 }
 
+// archOf an image is what its name says.
+func archOf(image string) string {
+	if strings.HasSuffix(strings.TrimSuffix(image, ".raw"), "-arm64") {
+		return "arm64"
+	}
+	return "amd64"
+}
+
 // chooseAccel tries the kernel that was built with the image.
-func chooseAccel(ctx context.Context, boot string) (accel, reason string, err error) {
-	p := qemu.Probe{Binary: "qemu-system-x86_64", Cache: filepath.Join("build", "vm", "accel.json")}
+func chooseAccel(ctx context.Context, arch, boot string) (accel, reason string, err error) {
+	p := qemu.Probe{Binary: qemu.Binary(arch), Arch: arch, Cache: filepath.Join("build", "vm", "accel.json")}
 	if kernel := filepath.Join(boot, "vmlinuz"); exists(kernel) {
 		p.Kernel = kernel
 	}

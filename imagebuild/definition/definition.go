@@ -23,9 +23,32 @@ type Definition struct {
 	Firmware  bool     // ship the firmware that the modules name
 	Overlays  []string // folders laid over the root
 	Arguments []string // kernel arguments besides consoles
-	Consoles  []string // the last is /dev/console
+	Consoles  Consoles
 	UserData  string   // file that goes to the ESP; "" for none
 	Artefacts []string // what is made; see Artefacts
+}
+
+// Consoles of the kernel by architecture; the last of a list is /dev/console.
+// Those under "" are for every architecture that is not named.
+type Consoles map[string][]string
+
+// For is the definition for one architecture, as Go names it: "{arch}" in its
+// paths is replaced, and Consoles has one list.
+func (d Definition) For(arch string) Definition {
+	for _, list := range []*[]string{&d.Boot, &d.Root, &d.Overlays} {
+		var out []string
+		for _, name := range *list {
+			out = append(out, strings.ReplaceAll(name, "{arch}", arch))
+		}
+		*list = out
+	}
+	d.UserData = strings.ReplaceAll(d.UserData, "{arch}", arch)
+	own, ok := d.Consoles[arch]
+	if !ok {
+		own = d.Consoles[""]
+	}
+	d.Consoles = Consoles{"": own}
+	return d
 }
 
 // Kernel flavours.
@@ -116,10 +139,11 @@ func (d Definition) check() error {
 	return errors.Join(missing...)
 }
 
-// Cmdline is the static part of the kernel's command line.
+// Cmdline is the static part of the kernel's command line, of a definition for
+// one architecture.
 func (d Definition) Cmdline() string {
 	var words []string
-	for _, c := range d.Consoles {
+	for _, c := range d.Consoles[""] {
 		words = append(words, "console="+c)
 	}
 	return strings.Join(append(words, d.Arguments...), " ")

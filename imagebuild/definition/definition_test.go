@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -28,14 +29,33 @@ func TestParse(t *testing.T) {
 	want := Parsed{FirmwareSet: true, Definition: Definition{
 		File: "/d/images/mine.yaml", Name: "mine", Kernel: Generic, Boot: []string{"/d/images/lists/boot.list"},
 		Root: []string{"/lists/root.list", "/d/more.list"}, Firmware: true, Overlays: []string{"/d/images/files"},
-		Arguments: []string{"quiet", "mitigations=off"}, Consoles: []string{"tty0", "ttyS1,57600n8"},
+		Arguments: []string{"quiet", "mitigations=off"}, Consoles: Consoles{"": {"tty0", "ttyS1,57600n8"}},
 		UserData: "/d/images/seed.yaml", Artefacts: []string{"raw", "qcow2"},
 	}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("Parse: got %+v, %v, want %+v", got, err, want)
 	}
-	if got, want := got.Cmdline(), "console=tty0 console=ttyS1,57600n8 quiet mitigations=off"; got != want {
+	if got, want := got.For("amd64").Cmdline(), "console=tty0 console=ttyS1,57600n8 quiet mitigations=off"; got != want {
 		t.Errorf("Cmdline: got %q, want %q", got, want)
+	}
+}
+
+func TestFor(t *testing.T) {
+	d, err := Parse("/d/x.yaml", []byte("modules: {boot: [a.list, \"b-{arch}.list\"]}\noverlays: [\"{arch}/files\"]\nconsoles: {arm64: [ttyAMA0]}\nuser-data: \"{arch}.yaml\"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := d.For("arm64")
+	want := Definition{File: "/d/x.yaml", Boot: []string{"/d/a.list", "/d/b-arm64.list"}, Overlays: []string{"/d/arm64/files"},
+		Consoles: Consoles{"": {"ttyAMA0"}}, UserData: "/d/arm64.yaml"}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("For(arm64): got %+v, want %+v", got, want)
+	}
+	if got := d.For("amd64").Cmdline(); got != "" {
+		t.Errorf("an architecture without consoles: got %q", got)
+	}
+	if d.Boot[1] != "/d/b-{arch}.list" {
+		t.Error("For changed the definition itself")
 	}
 }
 
@@ -59,6 +79,7 @@ func TestParseRefuses(t *testing.T) {
 		{"console among arguments", "arguments: [console=ttyS0]\n", "consoles have a key of their own"},
 		{"two in one", "arguments: [\"a b\"]\n", "want one argument an entry"},
 		{"console", "consoles: [\"ttyS0 115200\"]\n", `"ttyS0 115200": want a device`},
+		{"console of an unknown machine", "consoles: {vax: [tty0]}\n", "f.yaml:1: consoles.vax: is not known: want one of amd64, arm64"},
 		{"artefacts", "artefacts: [raw, vdi]\n", `artefacts: "vdi": want one of raw, zst`},
 		{"no artefacts", "artefacts: []\n", "want a list of some of"},
 		{"empty", "user-data:\n", "f.yaml:1: user-data: want a text"},
@@ -99,7 +120,7 @@ func TestBase(t *testing.T) {
 	want := Definition{
 		File: "/d/plain.yaml", Name: "plain", Kernel: Cloud, Boot: []string{"/d/lists/boot.list"},
 		Root: []string{"/lists/root.list", "/more.list", "/d/own.list"}, Overlays: []string{"/d/files", "/d/own"},
-		Arguments: []string{"quiet", "mitigations=off", "one=1"}, Consoles: []string{"hvc0"}, UserData: "/d/own.yaml", Artefacts: []string{"zst"},
+		Arguments: []string{"quiet", "mitigations=off", "one=1"}, Consoles: Consoles{"": {"hvc0"}}, UserData: "/d/own.yaml", Artefacts: []string{"zst"},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("load:\ngot  %+v, %v\nwant %+v", got, err, want)
@@ -145,10 +166,14 @@ func TestCommittedDefinitions(t *testing.T) {
 			t.Errorf("%s and %s have the same name", file, other)
 		}
 		names[d.Name] = file
-		for _, list := range [][]string{d.Boot, d.Root, d.Overlays} {
-			for _, name := range list {
+		for _, arch := range []string{"amd64", "arm64"} {
+			one := d.For(arch)
+			if !strings.Contains(one.Cmdline(), "console=ttyS0,115200") {
+				t.Errorf("%s for %s: no serial console: %s", file, arch, one.Cmdline())
+			}
+			for _, name := range slices.Concat(one.Boot, one.Root, one.Overlays) {
 				if _, err := os.Stat(name); err != nil {
-					t.Errorf("%s: %v", file, err)
+					t.Errorf("%s for %s: %v", file, arch, err)
 				}
 			}
 		}
@@ -164,10 +189,10 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if strings.ContainsAny(d.Name, "/ \n") || strings.Contains(d.Cmdline(), "\n") || strings.Contains(d.Cmdline(), "keelson.") {
+		if strings.ContainsAny(d.Name, "/ \n") || strings.Contains(d.Cmdline(), "\n") || strings.HasPrefix(d.Cmdline(), "keelson.") || strings.Contains(d.Cmdline(), " keelson.") {
 			t.Errorf("Parse lets %q through: name %q, command line %q", text, d.Name, d.Cmdline())
 		}
-		for _, c := range strings.Fields(d.Cmdline())[:len(d.Consoles)] {
+		for _, c := range strings.Fields(d.Cmdline())[:len(d.Consoles[""])] {
 			if !strings.HasPrefix(c, "console=") {
 				t.Errorf("Parse lets %q through: %s among the consoles", text, c)
 			}

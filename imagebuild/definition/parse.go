@@ -85,12 +85,16 @@ func Parse(file string, text []byte) (Parsed, error) {
 			}
 		},
 		"consoles": func(key string, n *yaml.Node) {
-			out.Consoles = p.words(key, n)
-			for _, c := range out.Consoles {
-				if !regexp.MustCompile(`^[A-Za-z]+[0-9]*(,[0-9]+[noe]?[78]?r?)?$`).MatchString(c) {
-					p.say(n, key, "%q: want a device and perhaps its speed, as in ttyS0,115200", c)
-				}
+			if n.Kind != yaml.MappingNode {
+				out.Consoles = Consoles{"": p.consoles(key, n)}
+				return
 			}
+			out.Consoles = Consoles{}
+			lists := map[string]func(string, *yaml.Node){}
+			for _, arch := range []string{"amd64", "arm64"} {
+				lists[arch] = func(key string, n *yaml.Node) { out.Consoles[arch] = p.consoles(key, n) }
+			}
+			p.each(n, key, lists)
 		},
 		"user-data": func(key string, n *yaml.Node) {
 			if name := p.word(key, n); name != "" {
@@ -177,6 +181,16 @@ func (p *parser) words(key string, n *yaml.Node) []string {
 		}
 	}
 	return out
+}
+
+func (p *parser) consoles(key string, n *yaml.Node) []string {
+	list := p.words(key, n)
+	for _, c := range list {
+		if !regexp.MustCompile(`^[A-Za-z]+[0-9]*(,[0-9]+[noe]?[78]?r?)?$`).MatchString(c) {
+			p.say(n, key, "%q: want a device and perhaps its speed, as in ttyS0,115200", c)
+		}
+	}
+	return list
 }
 
 func (p *parser) paths(key string, n *yaml.Node) []string {

@@ -31,12 +31,13 @@ type Config struct {
 	Format   string // of the image, as QEMU calls it; raw where empty
 	Boot     string // vmlinuz, initrd and cmdline, for a direct start
 	Accel    string // of qemu.Probe
+	Arch     string // of the image; amd64 where empty
 	Firmware qemu.Firmware
 	Secure   bool   // firmware that can do Secure Boot (UEFI)
 	Vars     string // its variables to begin with, in place of empty ones (UEFI)
-	Memory   int   // MiB; 4096 where 0
-	CPUs     int   // 2 where 0
-	DiskSize int64 // bytes; 20 GiB where 0
+	Memory   int    // MiB; 4096 where 0
+	CPUs     int    // 2 where 0
+	DiskSize int64  // bytes; 20 GiB where 0
 
 	Seed       cidata.Volume // a token is added as vendor-data where it has none
 	SeedFormat cidata.Format // vfat where empty
@@ -69,7 +70,6 @@ type Machine struct {
 const (
 	apiserverPort  = 6443
 	supervisorPort = 9345
-	binary         = "qemu-system-x86_64"
 )
 
 // New makes the machine's disks. It is off.
@@ -86,8 +86,11 @@ func New(ctx context.Context, c Config) (*Machine, error) {
 	if c.SeedFormat == "" {
 		c.SeedFormat = cidata.FAT
 	}
+	if c.Arch == "" {
+		c.Arch = "amd64"
+	}
 	if c.Boot == "" {
-		c.Boot = filepath.Join(filepath.Dir(c.Image), "amd64")
+		c.Boot = filepath.Join(filepath.Dir(c.Image), c.Arch)
 	}
 	if c.Format == "" {
 		c.Format = "raw"
@@ -117,7 +120,7 @@ func (m *Machine) prepare(ctx context.Context) error {
 		return err
 	}
 	if m.config.Firmware == qemu.UEFI {
-		_, vars, err := qemu.FindOVMF(m.config.Secure)
+		_, vars, err := qemu.FindFirmware(m.config.Arch, m.config.Secure)
 		if err != nil {
 			return err
 		}
@@ -232,7 +235,7 @@ func overwrite(from, to string) error {
 // Start switches the machine on.
 func (m *Machine) Start(ctx context.Context) error {
 	c := qemu.Config{
-		Binary: binary, Accel: m.config.Accel, CPUs: m.config.CPUs, Memory: m.config.Memory,
+		Binary: qemu.Binary(m.config.Arch), Arch: m.config.Arch, Accel: m.config.Accel, CPUs: m.config.CPUs, Memory: m.config.Memory,
 		Firmware: m.config.Firmware, NoReboot: !m.config.Reboots,
 		Disks: []qemu.Disk{
 			{Path: m.path("disk.qcow2"), Format: "qcow2", Serial: "system"},
@@ -245,7 +248,7 @@ func (m *Machine) Start(ctx context.Context) error {
 	}
 	switch m.config.Firmware {
 	case qemu.UEFI:
-		code, _, err := qemu.FindOVMF(m.config.Secure)
+		code, _, err := qemu.FindFirmware(m.config.Arch, m.config.Secure)
 		if err != nil {
 			return err
 		}

@@ -53,7 +53,7 @@ func reset() []byte { return []byte{0xb0, 0xfe, 0xe6, 0x64, 0xf4} } // pulse the
 
 func newMachine(t *testing.T, image string) (*Machine, context.Context) {
 	t.Helper()
-	for _, program := range []string{binary, "qemu-img"} {
+	for _, program := range []string{qemu.Binary("amd64"), "qemu-img"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skipf("SKIPPED: %s is not installed (packages qemu-system-x86, qemu-utils)", program)
 		}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 )
@@ -22,7 +23,8 @@ const KVM = "kvm"
 
 // Probe is what ChooseAccel needs to try an accelerator.
 type Probe struct {
-	Binary string        // qemu-system-x86_64
+	Binary string        // of QEMU
+	Arch   string        // of the machine; this host's where empty
 	Kernel string        // a Linux kernel that is to be booted; "" means TCG without a trial
 	Cache  string        // file that keeps the answer; "" keeps none
 	Limit  time.Duration // for one trial; 10 s where 0
@@ -43,6 +45,9 @@ type verdict struct {
 func (p Probe) Choose(ctx context.Context) (accel, reason string, err error) {
 	if p.Kernel == "" {
 		return TCG, "no kernel to try kvm with", nil
+	}
+	if p.Arch != "" && p.Arch != runtime.GOARCH {
+		return TCG, "this host is no " + p.Arch, nil
 	}
 	key, err := p.key(ctx)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,14 @@ func TestChooseWithoutKernel(t *testing.T) {
 	accel, reason, err := Probe{Binary: binary}.Choose(context.Background())
 	if err != nil || accel != TCG || reason == "" {
 		t.Errorf("Choose: got %q, %q, %v, want %q and a reason", accel, reason, err, TCG)
+	}
+}
+
+func TestChooseForAnotherMachine(t *testing.T) {
+	foreign := map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH]
+	accel, reason, err := Probe{Binary: Binary(foreign), Arch: foreign, Kernel: "/nonexistent"}.Choose(context.Background())
+	if err != nil || accel != TCG || !strings.Contains(reason, foreign) {
+		t.Errorf("Choose for %s: got %q, %q, %v, want %q without a trial", foreign, accel, reason, err, TCG)
 	}
 }
 

@@ -46,7 +46,8 @@ type Card struct {
 // Config is one machine. Binary and Accel must be given, everything else has
 // a zero value that means "none".
 type Config struct {
-	Binary string // qemu-system-x86_64
+	Binary string // of QEMU, see Binary
+	Arch   string // amd64 where empty, or arm64
 	Accel  string // as -accel takes it, see Probe
 	CPUs   int    // 1 where 0
 	Memory int    // MiB, 512 where 0
@@ -65,6 +66,14 @@ type Config struct {
 	Cards    []Card
 	FWCfg    map[string]string // name to file
 	NoReboot bool              // a reset of the guest ends QEMU
+}
+
+// Binary is QEMU's program for machines of an architecture.
+func Binary(arch string) string {
+	if arch == "arm64" {
+		return "qemu-system-aarch64"
+	}
+	return "qemu-system-x86_64"
 }
 
 // HostInGuest is the address under which the guest reaches the loopback of
@@ -87,7 +96,7 @@ func (c Config) Args() ([]string, error) {
 	}
 	a := []string{
 		"-nodefaults", "-no-user-config", "-display", "none",
-		"-machine", c.machine(), "-accel", c.Accel, "-cpu", cpuModel(c.Accel),
+		"-machine", c.machine(), "-accel", c.Accel, "-cpu", c.cpuModel(),
 		"-smp", strconv.Itoa(max(c.CPUs, 1)), "-m", strconv.Itoa(orDefault(c.Memory, 512)),
 		"-chardev", fmt.Sprintf("socket,id=serial,fd=%d", serialFD), "-serial", "chardev:serial",
 		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", qmpFD), "-mon", "chardev=qmp,mode=control",
@@ -139,6 +148,9 @@ func (c Config) Args() ([]string, error) {
 }
 
 func (c Config) machine() string {
+	if c.Arch == "arm64" {
+		return "virt,gic-version=3"
+	}
 	if c.SMM {
 		return "q35,smm=on"
 	}
@@ -160,6 +172,9 @@ func (c Config) firmwareArgs() ([]string, error) {
 		}
 		return a, nil
 	case BIOS:
+		if c.Arch == "arm64" {
+			return nil, errors.New("qemu arguments: arm64 machines have no BIOS: want uefi")
+		}
 		return nil, nil
 	case Direct:
 		if c.Kernel == "" {
@@ -178,9 +193,14 @@ func (c Config) firmwareArgs() ([]string, error) {
 // cpuModel: KVM's is the host's CPU. Emulation gets everything it has but AVX,
 // which it executes an instruction at a time: a guest that believes in AVX2
 // takes it for hashing and copying, at a quarter of the speed of SSE.
-func cpuModel(accel string) string {
-	if strings.HasPrefix(accel, "kvm") {
+// On arm64 it gets a server's, since "max" signs every return address, which
+// emulation does by hand.
+func (c Config) cpuModel() string {
+	if strings.HasPrefix(c.Accel, "kvm") {
 		return "host"
+	}
+	if c.Arch == "arm64" {
+		return "neoverse-n1"
 	}
 	return "max,-avx,-avx2"
 }

@@ -42,6 +42,10 @@ func TestArgs(t *testing.T) {
 			c.Firmware, c.Network = BIOS, true
 			c.Cards = []Card{{Netdev: func(id string) string { return "dgram,id=" + id + ",local.type=unix" }, MAC: "52:54:00:4b:45:01"}}
 		})},
+		{"arm64", with(func(c *Config) {
+			c.Binary, c.Arch, c.Firmware, c.Code, c.Vars = Binary("arm64"), "arm64", UEFI, "/usr/share/AAVMF/AAVMF_CODE.fd", "vm/vars.fd"
+			c.Disks = []Disk{{Path: "vm/disk.qcow2", Format: "qcow2", Serial: "system"}}
+		})},
 		{"kvm-least", Config{Accel: KVM, Firmware: BIOS}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -72,6 +76,7 @@ func TestArgsRefuse(t *testing.T) {
 		name, want string
 		in         Config
 	}{
+		{"BIOS on arm64", "no BIOS", Config{Accel: TCG, Arch: "arm64", Firmware: BIOS}},
 		{"no accelerator", "no accelerator", Config{Firmware: BIOS}},
 		{"unknown firmware", "want uefi, bios or direct", Config{Accel: TCG, Firmware: "coreboot"}},
 		{"uefi without firmware", "UEFI needs", Config{Accel: TCG, Firmware: UEFI}},

@@ -182,6 +182,21 @@ func FreePorts(n int) ([]int, error) {
 	return ports, nil
 }
 
+// FindFirmware is FindOVMF for an architecture. On arm64 Debian's package is
+// qemu-efi-aarch64.
+func FindFirmware(arch string, secure bool) (code, vars string, err error) {
+	if arch != "arm64" {
+		return FindOVMF(secure)
+	}
+	code, vars = "/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"
+	for _, f := range []string{code, vars} {
+		if _, err := os.Stat(f); err != nil {
+			return "", "", fmt.Errorf("find UEFI firmware: %w: install the package qemu-efi-aarch64", err)
+		}
+	}
+	return code, vars, nil
+}
+
 // FindOVMF looks where Debian's package ovmf puts the firmware; with secure,
 // the one that can do Secure Boot. Its variables hold no keys: it is in setup
 // mode.

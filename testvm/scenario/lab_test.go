@@ -21,7 +21,8 @@ import (
 
 var (
 	flagVM    = flag.Bool("vm", false, "run the scenarios; they start machines in QEMU")
-	flagImage = flag.String("image", "../../build/keelson-amd64.raw", "the raw image")
+	flagArch  = flag.String("arch", "amd64", "of the image: amd64 or arm64")
+	flagImage = flag.String("image", "", "the raw image; ../../build/keelson-<arch>.raw where empty")
 	flagSeed  = flag.Uint64("seed", 0, "of the random moments of scenario 4; 0 takes a new one")
 	flagCuts  = flag.Int("cuts", 2, "power cuts of each kind in scenario 4")
 	flagKeep  = flag.Bool("keep-disks", false, "keep the disks of machines that failed")
@@ -80,6 +81,9 @@ func TestMain(m *testing.M) {
 }
 
 func newLab(ctx context.Context) (*lab, error) {
+	if *flagImage == "" {
+		*flagImage = "../../build/keelson-" + *flagArch + ".raw"
+	}
 	image, err := filepath.Abs(*flagImage)
 	if err != nil {
 		return nil, err
@@ -88,7 +92,7 @@ func newLab(ctx context.Context) (*lab, error) {
 	if err := l.pin(image); err != nil {
 		return nil, err
 	}
-	probe := qemu.Probe{Binary: "qemu-system-x86_64", Kernel: filepath.Join(l.boot, "vmlinuz"), Cache: filepath.Join(l.build, "vm", "accel.json")}
+	probe := qemu.Probe{Binary: qemu.Binary(*flagArch), Arch: *flagArch, Kernel: filepath.Join(l.boot, "vmlinuz"), Cache: filepath.Join(l.build, "vm", "accel.json")}
 	var why string
 	if l.accel, why, err = probe.Choose(ctx); err != nil {
 		return nil, err
@@ -97,7 +101,7 @@ func newLab(ctx context.Context) (*lab, error) {
 	if l.registry, err = registry.Start(); err != nil {
 		return nil, err
 	}
-	workload, err := registry.Workload(ctx, "amd64")
+	workload, err := registry.Workload(ctx, *flagArch)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +132,7 @@ func (l *lab) pin(image string) error {
 		return fmt.Errorf("%w: build the image first (make image)", err)
 	}
 	for _, name := range []string{"vmlinuz", "initrd", "cmdline"} {
-		if err := qemu.CopyFile(filepath.Join(l.build, "amd64", name), filepath.Join(l.boot, name)); err != nil {
+		if err := qemu.CopyFile(filepath.Join(l.build, *flagArch, name), filepath.Join(l.boot, name)); err != nil {
 			return err
 		}
 	}
@@ -187,7 +191,7 @@ func makeMachine(t *testing.T, firmware qemu.Firmware, change func(*machine.Conf
 	t.Helper()
 	began := time.Now()
 	c := machine.Config{
-		Dir: filepath.Join(the.build, "vm", slug(t)), Image: the.image, Boot: the.boot, Accel: the.accel, Firmware: firmware,
+		Dir: filepath.Join(the.build, "vm", slug(t)), Image: the.image, Boot: the.boot, Accel: the.accel, Arch: *flagArch, Firmware: firmware,
 		Seed: cidata.Volume{UserData: userData(t)},
 		Follow: func(l console.Line) {
 			if _, ok := console.ParseStep(l.Text); ok || strings.HasPrefix(l.Text, "---") || console.DeadEnd().MatchString(l.Text) {

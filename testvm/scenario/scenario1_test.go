@@ -76,9 +76,9 @@ func checkVersions(t *testing.T, c *kube.Client) {
 		{"kube-apiserver", server.GitVersion, `^` + regexp.QuoteMeta(info.KubeletVersion) + `$`},
 		{"container runtime", info.ContainerRuntimeVersion, `^containerd://` + regexp.QuoteMeta(containerd) + `$`},
 		{"operating system", info.OSImage, `^Keelson `},
-		{"kernel", info.KernelVersion, `^6\.12\.\d+\+.*-amd64$`},
+		{"kernel", info.KernelVersion, `^6\.12\.\d+\+.*-` + *flagArch + `$`},
 		{"roles", kube.Roles(node), `^control-plane,etcd$`},
-		{"architecture", info.Architecture, `^amd64$`},
+		{"architecture", info.Architecture, `^` + *flagArch + `$`},
 	} {
 		if !regexp.MustCompile(v.want).MatchString(v.got) {
 			t.Errorf("%s: got %q, want one that matches %s", v.what, v.got, v.want)

@@ -42,7 +42,7 @@ func TestSecureBoot(t *testing.T) {
 	if out, err := exec.Command("cp", "-a", filepath.Join(the.build, "amd64", "bin"), parts).CombinedOutput(); err != nil {
 		t.Fatalf("copy programs: %v\n%s", err, out)
 	}
-	imagebuild(t, "build", "--out", signed, "--dir", parts, "--enroll", keys,
+	imagebuild(t, "build", "--artefacts", "raw", "--out", signed, "--dir", parts, "--enroll", keys,
 		"--sign-key", filepath.Join(keys, "db.key"), "--sign-cert", filepath.Join(keys, "db.crt"))
 
 	vars := filepath.Join(dir, "enrolled.fd")

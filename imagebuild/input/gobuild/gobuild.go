@@ -57,10 +57,14 @@ func Programs() []Program {
 
 // Config says for what and where to build.
 type Config struct {
-	Root   string // the module's folder
-	Out    string // where binaries go
-	Arch   string // GOARCH
-	Stamps []Stamp
+	Root string // the module's folder
+	Out  string // where binaries go
+	Arch string // GOARCH
+	// For another architecture than this machine's: the prefix of GNU tools,
+	// and a folder with the libraries of CGO programs.
+	Triplet string
+	Sysroot string
+	Stamps  []Stamp
 }
 
 // Stamp sets a string variable at link time.
@@ -97,9 +101,10 @@ func Build(ctx context.Context, config Config, programs []Program) (map[string]s
 		}
 	}
 	for _, p := range cgo {
+		// A build id would name the paths of compiler and libraries.
 		// runc's release build: static, seccomp (its Makefile, target static).
 		args := []string{"build", "-trimpath", "-buildvcs=false", "-tags", "netgo,osusergo,seccomp,urfave_cli_no_docs",
-			"-ldflags", "-s -w -extldflags -static" + stampFlags(config.Stamps), "-o", out[p.name()], p.Package}
+			"-ldflags", "-s -w -buildid= -extldflags -static" + stampFlags(config.Stamps), "-o", out[p.name()], p.Package}
 		if err := run(ctx, config, true, args); err != nil {
 			return nil, err
 		}
@@ -122,7 +127,17 @@ func run(ctx context.Context, config Config, cgo bool, args []string) error {
 	if cgo {
 		enabled = "1"
 	}
-	cmd.Env = append(os.Environ(), "CGO_ENABLED="+enabled, "GOOS=linux", "GOARCH="+config.Arch, "GOAMD64=v1", "GOWORK=off")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED="+enabled, "GOOS=linux", "GOARCH="+config.Arch, "GOAMD64=v1", "GOARM64=v8.0", "GOWORK=off")
+	if cgo && config.Triplet != "" {
+		lib := "usr/lib/" + config.Triplet
+		// Go's cache does not see when pkg-config's answer changes, so the
+		// folders are given by variables that it does see, and pkg-config
+		// leaves them out.
+		cmd.Env = append(cmd.Env, "CC="+config.Triplet+"-gcc",
+			"CGO_CFLAGS=-O2 -g -I"+filepath.Join(config.Sysroot, "usr/include"), "CGO_LDFLAGS=-L"+filepath.Join(config.Sysroot, lib),
+			"PKG_CONFIG_LIBDIR="+filepath.Join(config.Sysroot, lib, "pkgconfig"), "PKG_CONFIG_PATH=", "PKG_CONFIG_SYSROOT_DIR=",
+			"PKG_CONFIG_SYSTEM_LIBRARY_PATH=/"+lib, "PKG_CONFIG_SYSTEM_INCLUDE_PATH=/usr/include")
+	}
 	var stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stderr, &stderr
 	if err := cmd.Run(); err != nil {

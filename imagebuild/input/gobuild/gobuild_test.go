@@ -1,10 +1,13 @@
 package gobuild
 
 import (
+	"bytes"
 	"context"
+	"debug/elf"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -146,6 +149,70 @@ func TestBuild(t *testing.T) {
 	}
 	if sums[0] != sums[1] {
 		t.Error("two builds of the same sources differ")
+	}
+}
+
+// A program in C and Go for another architecture, with its compiler and a
+// library of the sysroot's, from two folders: the bytes are the same.
+func TestBuildForAnotherMachine(t *testing.T) {
+	arch, triplet := "arm64", "aarch64-linux-gnu"
+	if runtime.GOARCH == "arm64" {
+		arch, triplet = "amd64", "x86_64-linux-gnu"
+	}
+	for _, tool := range []string{triplet + "-gcc", triplet + "-ar", "pkg-config"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("SKIPPED: %s is absent (make check ARCH=%s installs it)", tool, arch)
+		}
+	}
+	var made []string
+	for range 2 {
+		sysroot, dir := t.TempDir(), module(t)
+		lib := filepath.Join(sysroot, "usr/lib", triplet)
+		for name, text := range map[string]string{
+			filepath.Join(sysroot, "usr/include/seven.h"): "int seven(void);\n",
+			filepath.Join(sysroot, "seven.c"):             "int seven(void) { return 7; }\n",
+			filepath.Join(lib, "pkgconfig/seven.pc"): "prefix=/usr\nName: seven\nDescription: x\nVersion: 1\nCflags: -I${prefix}/include\nLibs: -L${prefix}/lib/" +
+				triplet + " -lseven\n",
+			filepath.Join(dir, "prog/main.go"): "package main\n\n// #cgo pkg-config: seven\n// #include <seven.h>\nimport \"C\"\n\nfunc main() { println(C.seven()) }\n",
+		} {
+			if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, args := range [][]string{
+			{triplet + "-gcc", "-c", "-o", filepath.Join(sysroot, "seven.o"), filepath.Join(sysroot, "seven.c")},
+			{triplet + "-ar", "rc", filepath.Join(lib, "libseven.a"), filepath.Join(sysroot, "seven.o")},
+		} {
+			if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %v: %s", args, err, out)
+			}
+		}
+		got, err := Build(context.Background(), Config{Root: dir, Out: filepath.Join(t.TempDir(), "bin"), Arch: arch, Triplet: triplet, Sysroot: sysroot},
+			[]Program{{Package: "./prog", CGO: true}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(got["prog"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := elf.NewFile(bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := map[string]elf.Machine{"arm64": elf.EM_AARCH64, "amd64": elf.EM_X86_64}[arch]; f.Machine != want || f.Section(".interp") != nil {
+			t.Errorf("program: for %v, interpreter %v, want a static one for %v", f.Machine, f.Section(".interp"), want)
+		}
+		if bytes.Contains(b, []byte(sysroot)) {
+			t.Error("the program names the sysroot's folder")
+		}
+		made = append(made, string(b))
+	}
+	if made[0] != made[1] {
+		t.Error("the sysroot's folder changes the program")
 	}
 }
 
