@@ -27,7 +27,7 @@ func start(t *testing.T, report func(context.Context) Report) string {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- serve(ctx, l, report, slog.New(slog.DiscardHandler), 300*time.Millisecond) }()
+	go func() { done <- serve(ctx, l, report, slog.New(slog.DiscardHandler), 2*time.Second) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
