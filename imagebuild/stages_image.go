@@ -272,6 +272,10 @@ func writeESP(_ context.Context, s *state) error {
 			return err
 		}
 	}
+	core, err := s.grubCore()
+	if err != nil {
+		return err
+	}
 	if err := s.putSums(files, core); err != nil {
 		return err
 	}
