@@ -4,6 +4,7 @@
 # SIGN_KEY and SIGN_CERT (PEM files: sign for Secure Boot), KEELSON_ENROLL (a folder of keys to enrol),
 # RUN (a regexp of test names), T (seconds a fuzz target), PART (of bench: node,
 # loadbalancer, join or cluster; all where empty), RUNS (of bench), LOCKED=1 (refuse packages that are not the locked ones),
+# FRESH=1 (in repro: compile everything anew for the second build),
 # SLOW=1 (in vm-test: three servers in QEMU as well, which takes half an hour).
 
 ARCH     ?= amd64
@@ -23,7 +24,7 @@ export CGO_ENABLED := 0
 export GOFLAGS := -buildvcs=false -trimpath -tags=netgo,osusergo,urfave_cli_no_docs,static_build
 
 .DEFAULT_GOAL := help
-.PHONY: help run test image formats metal check vm-test cluster-test flood bench fuzz lock deps deps-build clean
+.PHONY: help run test image formats metal repro check vm-test cluster-test flood bench fuzz lock deps deps-build clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +46,9 @@ test: check image ## everything a change must pass: check, a real boot to Ready,
 	@$(GO) run ./imagebuild deps --install --arch $(ARCH) --for run
 	$(GO) test -count=1 -timeout 40m -v ./testvm/scenario -vm -arch $(ARCH) -image $(CURDIR)/$(IMAGE) -run '^TestScenario1[A-Z]'
 	$(GO) test -count=1 -timeout 40m -v ./testvm/cluster -netns -if-possible -root $(CURDIR)/build/$(ARCH)/root.erofs -run '^TestScenario[12][A-Z]'
+
+repro: deps-build ## build every image twice in different circumstances and compare; FRESH=1 compiles all anew
+	@$(GO) run ./imagebuild repro --arch $(ARCH) $(if $(filter 1,$(LOCKED)),--locked)
 
 check: deps ## gofmt, vet, staticcheck and unit tests; no VM
 	@unformatted=$$(gofmt -l init imagebuild node testvm); test -z "$$unformatted" || { echo "not gofmt-ed: $$unformatted"; exit 1; }

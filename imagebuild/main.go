@@ -31,6 +31,8 @@ const usage = `usage: imagebuild <command> [flags]
           [--sign-key FILE --sign-cert FILE] [--enroll DIR]         and sign it for Secure Boot
   summary [--definition FILE] [--arch amd64]                        say what would be built
   verify  [--cert FILE] IMAGE                                       say whether a raw image is intact, and what is in it
+  repro   [--arch amd64] [--artefacts raw] [--fresh] [DEFINITION...]
+                                                                    build all, or some, definitions twice and compare
   keys    DIR                                                       make keys to try Secure Boot with
   lock    [--arch amd64]                                            write the lock of Debian packages anew
   lint    DIR|IMAGE                                                 check a root: a directory, an EROFS or a disk image
@@ -63,6 +65,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var trust trust
 	trust.flags(flags)
 	cert := flags.String("cert", "", "of verify: the certificate that must have signed, PEM or DER")
+	fresh := flags.Bool("fresh", os.Getenv("FRESH") == "1", "of repro: compile everything anew for the second build")
 	install := flags.Bool("install", false, "install what is missing, when root")
 	purpose := flags.String("for", "build", "what to check for: build, run or check")
 	if err := flags.Parse(args[1:]); err != nil {
@@ -79,6 +82,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return fmt.Errorf("verify: want one raw image\n%s", usage)
 		}
 		return verifyImage(flags.Arg(0), *cert, stdout)
+	}
+	if args[0] == "repro" {
+		return reproduce(ctx, reproduction{
+			arch: *arch, artefacts: *artefacts, fresh: *fresh, locked: *locked, trust: trust, definitions: flags.Args(), cache: os.Getenv("KEELSON_CACHE"),
+		}, stdout, stderr)
 	}
 	if args[0] == "keys" {
 		if flags.NArg() != 1 {
