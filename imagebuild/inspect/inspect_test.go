@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -294,6 +295,95 @@ func FuzzSums(f *testing.F) {
 			if name == "" || len(hash) != 64 {
 				t.Fatalf("%q: %q", name, hash)
 			}
+		}
+	})
+}
+
+// Files that somebody put onto the ESP are named, and are no damage.
+func TestAddedFile(t *testing.T) {
+	tool, err := exec.LookPath("mcopy")
+	if err != nil {
+		t.Skip("SKIPPED: mcopy is absent (Debian: mtools)")
+	}
+	name := image(t, nil)
+	file := filepath.Join(t.TempDir(), "user-data")
+	if err := os.WriteFile(file, []byte("#cloud-config\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	at := fmt.Sprintf("%s@@%d", name, layout.Align+layout.BIOSSize)
+	if out, err := exec.Command(tool, "-i", at, file, "::/keelson/user-data").CombinedOutput(); err != nil {
+		t.Fatalf("mcopy: %v\n%s", err, out)
+	}
+	r, err := inspectFile(t, name, nil)
+	if err != nil || len(r.Problems) != 0 || !slices.Equal(r.Added, []string{"/keelson/user-data"}) {
+		t.Errorf("got %v, added %v, %v", r.Problems, r.Added, err)
+	}
+	if out, err := exec.Command("mdel", "-i", at, "::/grub/grub.cfg").CombinedOutput(); err != nil {
+		t.Fatalf("mdel: %v\n%s", err, out)
+	}
+	r, err = inspectFile(t, name, nil)
+	if err != nil || len(r.Problems) != 1 || r.Problems[0].String() != "ESP: /grub/grub.cfg is not there" {
+		t.Errorf("a file is gone: got %v, %v", r.Problems, err)
+	}
+}
+
+// Where one table is broken, the other leads on; where both are, nothing does.
+func TestBothTables(t *testing.T) {
+	name := image(t, nil)
+	info, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flip(t, name, sector+30)
+	r, err := inspectFile(t, name, nil)
+	if err != nil || len(r.Problems) != 1 || r.Problems[0].Region != regionGPT || r.Kernel != "6.12" {
+		t.Errorf("first table broken: got %+v, %v", r, err)
+	}
+	flip(t, name, int(info.Size())-sector+30)
+	if _, err := inspectFile(t, name, nil); err == nil || !strings.Contains(err.Error(), "no partition table") {
+		t.Errorf("both broken: got %v", err)
+	}
+}
+
+func TestRings(t *testing.T) {
+	boot := make([]byte, 64<<10)
+	copy(boot[11:], "\x00\x02\x01\x01\x00\x02")
+	boot[36], boot[510], boot[511] = 1, 0x55, 0xaa
+	put := func(cluster, next uint32) {
+		for _, at := range []int{sector, 2 * sector} {
+			binary.LittleEndian.PutUint32(boot[at+4*int(cluster):], next)
+		}
+	}
+	check := func(name, want string) {
+		t.Helper()
+		err := checkFAT(bytes.NewReader(boot), int64(len(boot)))
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: got %v, want %q", name, err, want)
+		}
+	}
+	put(2, 3)
+	put(3, 0x0fffffff)
+	check("a chain", "")
+	put(3, 3)
+	check("a chain that ends in itself", "to another file")
+	put(2, 0)
+	check("a cluster that follows itself", "a ring")
+	put(3, 4)
+	put(4, 3)
+	check("two that follow each other", "a ring")
+	put(4, 0x0ffff000)
+	check("past the end", "leads nowhere")
+	boot[sector+20] ^= 1
+	check("one copy changed", "two allocation tables differ")
+	boot[16] = 3
+	check("three copies", "boot sector")
+}
+
+func FuzzKernel(f *testing.F) {
+	f.Add(program())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if k, err := readKernel(b); err == nil && len(k.verity.RootHash) != 32 {
+			t.Fatalf("root hash of %d bytes", len(k.verity.RootHash))
 		}
 	})
 }

@@ -13,17 +13,27 @@ import (
 // test and says which package has it.
 func Find(t testing.TB, rel, pkg string) string {
 	t.Helper()
+	if found := All(rel); len(found) > 0 {
+		return found[len(found)-1]
+	}
+	t.Skipf("%s is absent: build an image once, or install Debian's %s", rel, pkg)
+	return ""
+}
+
+// All returns every path of the file rel.
+func All(rel string) []string {
 	patterns := []string{filepath.Join("/", rel)}
 	if root := moduleRoot(); root != "" {
 		patterns = append(patterns, filepath.Join(root, "build/cache/unpacked/*", rel))
 	}
+	var out []string
 	for _, p := range patterns {
-		if found, _ := filepath.Glob(p); len(found) > 0 {
-			return found[len(found)-1]
+		found, _ := filepath.Glob(p)
+		if len(found) > 0 && len(out) == 0 {
+			out = found
 		}
 	}
-	t.Skipf("%s is absent: build an image once, or install Debian's %s", rel, pkg)
-	return ""
+	return out
 }
 
 func moduleRoot() string {
