@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"sort"
 	"strings"
 )
@@ -60,6 +61,10 @@ func needs(purpose, arch string) ([]need, error) {
 	case "run":
 		return running, nil
 	case "check":
+		other, err := machineOf(map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH])
+		if err != nil {
+			return nil, fmt.Errorf("deps: this machine: %w", err)
+		}
 		return append(building,
 			need{pkg: "erofs-utils", program: "fsck.erofs", why: "checks EROFS images"},
 			need{pkg: "cryptsetup-bin", program: "veritysetup", why: "checks dm-verity trees"},
@@ -74,6 +79,8 @@ func needs(purpose, arch string) ([]need, error) {
 			need{pkg: "osslsigncode", program: "osslsigncode", why: "checks Secure Boot signatures"},
 			need{pkg: "binutils", program: "objdump", why: "reads EFI programs"},
 			need{pkg: "qemu-utils", program: "qemu-img", why: "checks disk image formats"},
+			need{pkg: other.gcc, program: other.triplet + "-gcc", why: "shows that programs in C can be built for another architecture"},
+			need{pkg: other.libc, file: "/usr/" + other.triplet + "/lib/libc.a", why: "links them"},
 			need{pkg: "zstd", program: "zstd", why: "reads compressed images"},
 		), nil
 	}
