@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -128,7 +129,8 @@ type kernelImage struct {
 func (r *Report) programs(files map[string][]byte, trusted *x509.Certificate) *kernelImage {
 	r.Trusted = trusted != nil
 	var kernel *kernelImage
-	for name, content := range files {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		content := files[name]
 		if !strings.HasSuffix(strings.ToLower(name), ".efi") {
 			continue
 		}
@@ -150,7 +152,12 @@ func (r *Report) programs(files map[string][]byte, trusted *x509.Certificate) *k
 		if region != regionUKI {
 			continue
 		}
+		if kernel != nil {
+			r.problem(region, "%s: a second one: an image has one slot", name)
+			continue
+		}
 		if kernel, err = readKernel(content); err != nil {
+			kernel = nil
 			r.problem(region, "%s: %v", name, err)
 		}
 	}

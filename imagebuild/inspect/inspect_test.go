@@ -327,6 +327,43 @@ func TestAddedFile(t *testing.T) {
 	}
 }
 
+// A kernel image too many, though the same signer signed it, is not what was built.
+func TestSecondKernel(t *testing.T) {
+	p := testkey.New(t, "signer")
+	signed, err := authenticode.Sign(program(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kernel, err := uki.Build(program(), uki.Parts{
+		OSRelease: []byte(release), Uname: "6.12", Initrd: []byte("i"), Linux: []byte("l"),
+		Cmdline: fmt.Sprintf("%s=%x:1:%x", layout.ParamVerity, make([]byte, 32), make([]byte, layout.VeritySaltLen)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kernel, err = authenticode.Sign(kernel, p); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name     string
+		files    map[string][]byte
+		problems int
+		trusted  bool
+	}{
+		{"one", map[string][]byte{"/EFI/BOOT/BOOTX64.EFI": signed, "/EFI/Linux/a.efi": kernel}, 0, true},
+		{"two", map[string][]byte{"/EFI/Linux/a.efi": kernel, "/EFI/Linux/b.efi": kernel}, 1, true},
+		{"an unsigned one", map[string][]byte{"/EFI/Linux/a.efi": kernel, "/EFI/BOOT/BOOTX64.EFI": program()}, 0, false},
+		{"none", map[string][]byte{"/EFI/BOOT/BOOTX64.EFI": signed}, 1, false},
+		{"no kernel image", map[string][]byte{"/EFI/Linux/a.efi": signed}, 2, false},
+	} {
+		r := &Report{}
+		r.programs(c.files, p.Certificate)
+		if len(r.Problems) != c.problems || r.Trusted != c.trusted {
+			t.Errorf("%s: got %v, trusted %v", c.name, r.Problems, r.Trusted)
+		}
+	}
+}
+
 // Where one table is broken, the other leads on; where both are, nothing does.
 func TestBothTables(t *testing.T) {
 	name := image(t, nil)
