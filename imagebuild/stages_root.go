@@ -51,7 +51,7 @@ func systemImages(modules map[string]string) []oci.Image {
 func rootSteps() []func(*state) error {
 	return []func(*state) error{
 		func(s *state) error { return rootfs.Skeleton(&s.root, layout.MountPoints()) },
-		putOverlays, putConfigs, putPrograms, putBundle, putDebianPrograms, putModules, putZonesAndCertificates, putBaseLayer,
+		putOverlays, putConfigs, putPrograms, putBundle, putDebianPrograms, putModules, putArchives, putZonesAndCertificates, putBaseLayer,
 		func(s *state) error { return rootfs.Share(&s.root, layout.Layers+"/nft") },
 		putManifest, putSBOM,
 	}
@@ -176,6 +176,38 @@ func putModules(s *state) error {
 		return err
 	}
 	return blobs.Put(&s.root, layout.Firmware)
+}
+
+// putArchives ships images for containerd, which it imports when it starts.
+func putArchives(s *state) error {
+	for _, name := range s.config.Definition.Archives {
+		images, err := archiveNames(name)
+		if err != nil {
+			return err
+		}
+		to := layout.Archives + "/" + filepath.Base(name)
+		if _, twice := s.root.Get(to); twice {
+			return fmt.Errorf("archive %s: another one is called %s too", name, filepath.Base(name))
+		}
+		s.config.Log.Info("shipping " + strings.Join(images, ", "))
+		if err := s.root.File(to, 0o644, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func archiveNames(name string) ([]string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("open archive: %w", err)
+	}
+	defer f.Close()
+	images, err := oci.Names(f)
+	if err != nil {
+		return nil, fmt.Errorf("archive %s: %w", name, err)
+	}
+	return images, nil
 }
 
 // putZonesAndCertificates takes time zones without "right" (leap seconds in

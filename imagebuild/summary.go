@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 
 	"keelson/imagebuild/input"
@@ -44,6 +45,13 @@ func summary(config Config) error {
 	say("firmware", firmware)
 	for _, dir := range d.Overlays {
 		say("overlay", dir)
+	}
+	for _, name := range d.Archives {
+		images, err := archiveNames(name)
+		if err != nil {
+			return err
+		}
+		say("archive", name+": "+strings.Join(images, ", "))
 	}
 	if d.UserData != "" {
 		say("user-data", d.UserData)

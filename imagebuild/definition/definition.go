@@ -24,6 +24,7 @@ type Definition struct {
 	Overlays  []string // folders laid over the root
 	Arguments []string // kernel arguments besides consoles
 	Consoles  Consoles
+	Archives  []string // tar archives of images that containerd is given
 	UserData  string   // file that goes to the ESP; "" for none
 	Artefacts []string // what is made; see Artefacts
 }
@@ -35,7 +36,7 @@ type Consoles map[string][]string
 // For is the definition for one architecture, as Go names it: "{arch}" in its
 // paths is replaced, and Consoles has one list.
 func (d Definition) For(arch string) Definition {
-	for _, list := range []*[]string{&d.Boot, &d.Root, &d.Overlays} {
+	for _, list := range []*[]string{&d.Boot, &d.Root, &d.Overlays, &d.Archives} {
 		var out []string
 		for _, name := range *list {
 			out = append(out, strings.ReplaceAll(name, "{arch}", arch))
@@ -100,6 +101,7 @@ func over(base Definition, d Parsed) Definition {
 	out.Boot = slices.Concat(base.Boot, d.Boot)
 	out.Root = slices.Concat(base.Root, d.Root)
 	out.Overlays = slices.Concat(base.Overlays, d.Overlays)
+	out.Archives = slices.Concat(base.Archives, d.Archives)
 	out.Arguments = slices.Concat(base.Arguments, d.Arguments)
 	if out.Name == "" {
 		out.Name = strings.TrimSuffix(filepath.Base(d.File), filepath.Ext(d.File))

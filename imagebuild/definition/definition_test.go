@@ -18,6 +18,7 @@ modules:
   root: [/lists/root.list, ../more.list]
 firmware: true
 overlays: [files]
+archives: ["app-{arch}.tar"]
 consoles: [tty0, "ttyS1,57600n8"]
 arguments: [quiet, mitigations=off]
 user-data: seed.yaml
@@ -29,7 +30,7 @@ func TestParse(t *testing.T) {
 	want := Parsed{FirmwareSet: true, Definition: Definition{
 		File: "/d/images/mine.yaml", Name: "mine", Kernel: Generic, Boot: []string{"/d/images/lists/boot.list"},
 		Root: []string{"/lists/root.list", "/d/more.list"}, Firmware: true, Overlays: []string{"/d/images/files"},
-		Arguments: []string{"quiet", "mitigations=off"}, Consoles: Consoles{"": {"tty0", "ttyS1,57600n8"}},
+		Archives: []string{"/d/images/app-{arch}.tar"}, Arguments: []string{"quiet", "mitigations=off"}, Consoles: Consoles{"": {"tty0", "ttyS1,57600n8"}},
 		UserData: "/d/images/seed.yaml", Artefacts: []string{"raw", "qcow2"},
 	}}
 	if err != nil || !reflect.DeepEqual(got, want) {
@@ -64,7 +65,7 @@ func TestParseRefuses(t *testing.T) {
 		{"nothing", "", "f.yaml: want keys and values"},
 		{"a list", "- a\n", "f.yaml: want keys and values"},
 		{"no YAML", "a: [\n", "f.yaml: yaml: line"},
-		{"unknown", "name: x\nkernal: cloud\n", "f.yaml:2: kernal: is not known: want one of arguments, artefacts"},
+		{"unknown", "name: x\nkernal: cloud\n", "f.yaml:2: kernal: is not known: want one of archives, arguments"},
 		{"unknown below", "modules:\n  boot: [a]\n  rood: [b]\n", "f.yaml:3: modules.rood: is not known: want one of boot, root"},
 		{"twice", "name: x\nname: y\n", "f.yaml:2: name: is there twice"},
 		{"name", "name: My Image\n", `f.yaml:1: name: "My Image": want lower case`},
@@ -80,6 +81,7 @@ func TestParseRefuses(t *testing.T) {
 		{"two in one", "arguments: [\"a b\"]\n", "want one argument an entry"},
 		{"console", "consoles: [\"ttyS0 115200\"]\n", `"ttyS0 115200": want a device`},
 		{"console of an unknown machine", "consoles: {vax: [tty0]}\n", "f.yaml:1: consoles.vax: is not known: want one of amd64, arm64"},
+		{"archive", "archives: [app.tar.gz]\n", "f.yaml:1: archives: app.tar.gz: want archives"},
 		{"artefacts", "artefacts: [raw, vdi]\n", `artefacts: "vdi": want one of raw, zst`},
 		{"no artefacts", "artefacts: []\n", "want a list of some of"},
 		{"empty", "user-data:\n", "f.yaml:1: user-data: want a text"},
@@ -111,7 +113,7 @@ func files(m map[string]string) func(string) ([]byte, error) {
 func TestBase(t *testing.T) {
 	read := files(map[string]string{
 		"/d/base.yaml":            whole,
-		"/d/mine.yaml":            "base: ./base.yaml\nname: other\nmodules: {root: [own.list]}\noverlays: [own]\narguments: [one=1]\nfirmware: false\nartefacts: [zst]\n",
+		"/d/mine.yaml":            "base: ./base.yaml\nname: other\nmodules: {root: [own.list]}\noverlays: [own]\narchives: [own.tar]\narguments: [one=1]\nfirmware: false\nartefacts: [zst]\n",
 		"/d/plain.yaml":           "base: /d/mine.yaml\nkernel: cloud\nconsoles: [hvc0]\nuser-data: own.yaml\n",
 		"configs/images/foo.yaml": whole,
 		"/d/stock.yaml":           "base: foo\n",
@@ -120,7 +122,7 @@ func TestBase(t *testing.T) {
 	want := Definition{
 		File: "/d/plain.yaml", Name: "plain", Kernel: Cloud, Boot: []string{"/d/lists/boot.list"},
 		Root: []string{"/lists/root.list", "/more.list", "/d/own.list"}, Overlays: []string{"/d/files", "/d/own"},
-		Arguments: []string{"quiet", "mitigations=off", "one=1"}, Consoles: Consoles{"": {"hvc0"}}, UserData: "/d/own.yaml", Artefacts: []string{"zst"},
+		Archives: []string{"/d/app-{arch}.tar", "/d/own.tar"}, Arguments: []string{"quiet", "mitigations=off", "one=1"}, Consoles: Consoles{"": {"hvc0"}}, UserData: "/d/own.yaml", Artefacts: []string{"zst"},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("load:\ngot  %+v, %v\nwant %+v", got, err, want)

@@ -71,6 +71,14 @@ func Parse(file string, text []byte) (Parsed, error) {
 			}
 		},
 		"overlays": func(key string, n *yaml.Node) { out.Overlays = p.paths(key, n) },
+		"archives": func(key string, n *yaml.Node) {
+			out.Archives = p.paths(key, n)
+			for _, name := range out.Archives {
+				if filepath.Ext(name) != ".tar" {
+					p.say(n, key, "%s: want archives of images whose names end in .tar", name)
+				}
+			}
+		},
 		"arguments": func(key string, n *yaml.Node) {
 			out.Arguments = p.words(key, n)
 			for _, a := range out.Arguments {

@@ -105,6 +105,7 @@ const (
 	Layers      = Keelson + "/layers"
 	Images      = Keelson + "/images"
 	Manifests   = Keelson + "/manifests"
+	Archives    = Keelson + "/archives" // images for containerd; node/worker looks there
 	CNIBin      = Keelson + "/cni/bin"
 	Manifest    = Keelson + "/manifest.json"
 	E2fsck      = "/usr/sbin/e2fsck"

@@ -17,12 +17,13 @@ import (
 
 func defaultPrograms() programs {
 	return programs{
-		containerd: containerdPath, kubelet: kubeletPath, socket: containerd.Socket,
+		containerd: containerdPath, ctr: ctrPath, archives: archivesPath, kubelet: kubeletPath, socket: containerd.Socket,
 		networkDir: containerd.NetworkDir, networkFile: containerd.NetworkFile, resolvConf: "/etc/resolv.conf",
 	}
 }
 
-// StartContainerd writes containerd's configuration, starts it, and returns when its socket answers.
+// StartContainerd writes containerd's configuration, starts it, and returns when its socket answers and it has the images
+// that the machine's own image ships.
 func (w *Worker) StartContainerd(ctx context.Context) error {
 	if err := w.configureContainerd(); err != nil {
 		return err
@@ -43,6 +44,7 @@ func (w *Worker) StartContainerd(ctx context.Context) error {
 		return err
 	}
 	w.cfg.Milestone("containerd ready")
+	w.importArchives(ctx)
 	return nil
 }
 

@@ -27,6 +27,7 @@ const (
 	networkPlugins = "/usr/lib/keelson/cni/bin"
 	runcPath       = "/usr/bin/runc"
 	containerdPath = "/usr/bin/containerd"
+	ctrPath        = "/usr/bin/ctr"
 	kubeletPath    = "/usr/bin/kubelet"
 )
 
@@ -50,7 +51,7 @@ type Worker struct {
 
 // programs are files of the machine. Only tests have others than these.
 type programs struct {
-	containerd, kubelet, socket, networkDir, networkFile, resolvConf string
+	containerd, ctr, kubelet, socket, networkDir, networkFile, resolvConf, archives string
 }
 
 // New checks the configuration; nothing is started.
