@@ -58,12 +58,12 @@ func formats() []format {
 	}
 }
 
-// parseArtefacts reads the value of --artefacts: "all", or names with commas
-// between them. The raw image is always made.
+// parseArtefacts reads the value of --artefacts: "all" for every format of the
+// disk, or names with commas between them. The raw image is always made.
 func parseArtefacts(value string) ([]string, error) {
 	known := definition.Artefacts()
 	if value == "all" {
-		return known, nil
+		return slices.DeleteFunc(known, func(name string) bool { return name == definition.ISO }), nil
 	}
 	var out []string
 	for _, name := range strings.Split(value, ",") {

@@ -168,6 +168,15 @@ func writeUKI(_ context.Context, s *state) error {
 	if err := replace(s.part("vmlinuz"), func(f *os.File) error { _, err := f.Write(linux); return err }); err != nil {
 		return err
 	}
+	return s.unify("keelson.efi", s.cmdline)
+}
+
+// unify writes a unified kernel image that starts with that command line.
+func (s *state) unify(name, cmdline string) error {
+	linux, err := os.ReadFile(s.part("vmlinuz"))
+	if err != nil {
+		return fmt.Errorf("read kernel: %w", err)
+	}
 	initrd, err := os.ReadFile(s.part("initrd"))
 	if err != nil {
 		return fmt.Errorf("read initramfs: %w", err)
@@ -176,14 +185,14 @@ func writeUKI(_ context.Context, s *state) error {
 	if err != nil {
 		return fmt.Errorf("read stub: %w", err)
 	}
-	image, err := uki.Build(stub, uki.Parts{OSRelease: s.source.osRelease(), Cmdline: s.cmdline, Uname: s.kernel.Release, Initrd: initrd, Linux: linux})
+	image, err := uki.Build(stub, uki.Parts{OSRelease: s.source.osRelease(), Cmdline: cmdline, Uname: s.kernel.Release, Initrd: initrd, Linux: linux})
 	if err != nil {
 		return err
 	}
 	if image, err = s.sign("kernel image", image); err != nil {
 		return err
 	}
-	return replace(s.part("keelson.efi"), func(f *os.File) error { _, err := f.Write(image); return err })
+	return replace(s.part(name), func(f *os.File) error { _, err := f.Write(image); return err })
 }
 
 func espKey(s *state) (string, error) {
@@ -236,11 +245,29 @@ func (s *state) userData() ([]byte, error) {
 // writeESP writes the EFI system partition, which BIOS machines boot from as
 // well, and GRUB's core image.
 func writeESP(_ context.Context, s *state) error {
+	core, err := s.grubCore()
+	if err != nil {
+		return err
+	}
+	if s.machine().bios {
+		if err := replace(s.part("core.img"), func(f *os.File) error { _, err := f.Write(core.Image); return err }); err != nil {
+			return err
+		}
+	}
+	return s.system(core, "esp.img", "keelson.efi", s.cmdline, layout.ESPSize)
+}
+
+// system writes an EFI system partition that starts a unified kernel image, or by BIOS the same kernel.
+func (s *state) system(core grub.Core, name, unified, cmdline string, size int64) error {
 	p := esp.Parts{Arch: s.config.Arch, Slot: string(layout.SlotA)}
-	from := map[string]*[]byte{"keelson.efi": &p.UKI}
+	from := map[string]*[]byte{unified: &p.UKI}
 	var err error
 	if s.machine().bios {
-		if p.GrubConfig, err = s.writeGrub(); err != nil {
+		p.GrubConfig, err = grub.RenderConfig([]grub.Entry{{
+			Title: "Keelson " + s.source.Version, Cmdline: cmdline,
+			Kernel: esp.KernelPath(string(layout.SlotA)), Initrd: esp.InitrdPath(string(layout.SlotA)),
+		}})
+		if err != nil {
 			return err
 		}
 		from["vmlinuz"], from["initrd"] = &p.Kernel, &p.Initrd
@@ -272,33 +299,14 @@ func writeESP(_ context.Context, s *state) error {
 			return err
 		}
 	}
-	core, err := s.grubCore()
-	if err != nil {
-		return err
-	}
 	if err := s.putSums(files, core); err != nil {
 		return err
 	}
-	return replace(s.part("esp.img"), func(f *os.File) error {
+	return replace(s.part(name), func(f *os.File) error {
 		return esp.Write(f, files, esp.Options{
-			Size: layout.ESPSize, Label: layout.LabelESP, Serial: guid.Derive(s.seed(), "esp").Serial(), Time: s.source.Epoch,
+			Size: size, Label: layout.LabelESP, Serial: guid.Derive(s.seed(), name).Serial(), Time: s.source.Epoch,
 		})
 	})
-}
-
-// writeGrub writes GRUB's core image and returns its menu.
-func (s *state) writeGrub() ([]byte, error) {
-	core, err := s.grubCore()
-	if err != nil {
-		return nil, err
-	}
-	if err := replace(s.part("core.img"), func(f *os.File) error { _, err := f.Write(core.Image); return err }); err != nil {
-		return nil, err
-	}
-	return grub.RenderConfig([]grub.Entry{{
-		Title: "Keelson " + s.source.Version, Cmdline: s.cmdline,
-		Kernel: esp.KernelPath(string(layout.SlotA)), Initrd: esp.InitrdPath(string(layout.SlotA)),
-	}})
 }
 
 // grubCore is empty where there is no BIOS.
@@ -336,20 +344,36 @@ func writeDisk(_ context.Context, s *state) error {
 	if !s.machine().bios {
 		partitions = partitions[1:]
 	}
-	for i, name := range s.diskParts() {
-		f, err := os.Open(name)
-		if err != nil {
-			return fmt.Errorf("open part: %w", err)
-		}
-		defer f.Close()
-		info, err := f.Stat()
-		if err != nil {
-			return fmt.Errorf("open part: %w", err)
-		}
-		partitions[i].Data, partitions[i].Len = f, info.Size()
+	end, err := fill(partitions, s.diskParts())
+	defer end()
+	if err != nil {
+		return err
 	}
 	_, err = disk.Write(s.config.Out, disk.Image{Seed: s.seed(), BootCode: core.Boot, Partitions: partitions})
 	return err
+}
+
+// fill opens the files of the partitions, in their order; end closes them.
+func fill(partitions []disk.Partition, names []string) (end func(), err error) {
+	var open []*os.File
+	end = func() {
+		for _, f := range open {
+			f.Close()
+		}
+	}
+	for i, name := range names {
+		f, err := os.Open(name)
+		if err != nil {
+			return end, fmt.Errorf("open part: %w", err)
+		}
+		open = append(open, f)
+		info, err := f.Stat()
+		if err != nil {
+			return end, fmt.Errorf("open part: %w", err)
+		}
+		partitions[i].Data, partitions[i].Len = f, info.Size()
+	}
+	return end, nil
 }
 
 // replace writes a file whole or not at all.

@@ -60,7 +60,11 @@ const (
 
 // Artefacts that can be made. The raw disk is always made: the others come
 // from it.
-func Artefacts() []string { return []string{"raw", "zst", "qcow2", "vhd", "vmdk", "ova", "gce"} }
+func Artefacts() []string { return []string{"raw", "zst", "qcow2", "vhd", "vmdk", "ova", "gce", ISO} }
+
+// ISO is the artefact that is not the disk in another format, but a medium that
+// runs the same root.
+const ISO = "iso"
 
 // maxBases is how many definitions may stand on each other.
 const maxBases = 8

@@ -38,7 +38,16 @@ type Image struct {
 	Seed       []byte // the GUIDs of the disk and its partitions are derived from it
 	BootCode   []byte // up to 440 bytes at the beginning of the MBR
 	Partitions []Partition
+	// Active marks the protective MBR's entry, without which some BIOSes do not start a USB stick.
+	Active bool
+	// Lead makes what lies between the partition table and the first partition, from LeadAt on, when the places of the
+	// partitions and the size of the disk are known.
+	Lead func(starts []int64, size int64) ([]byte, error)
 }
+
+// LeadAt is the byte at which Lead's content begins: behind the partition table, where ISO 9660
+// volumes begin.
+const LeadAt = 32 << 10
 
 // FirstLBA is the sector at which the first partition begins.
 const FirstLBA = layout.Align / layout.SectorSize
@@ -89,11 +98,32 @@ func write(f *os.File, img Image) (int64, error) {
 	if _, err := f.WriteAt(img.BootCode, 0); err != nil {
 		return 0, err
 	}
+	if img.Active {
+		if _, err := f.WriteAt([]byte{0x80}, 446); err != nil {
+			return 0, err
+		}
+	}
+	var starts []int64
+	for _, p := range table.Partitions {
+		starts = append(starts, int64(p.Start)*layout.SectorSize)
+	}
+	if img.Lead != nil {
+		lead, err := img.Lead(starts, size)
+		if err != nil {
+			return 0, err
+		}
+		if len(lead) > FirstLBA*layout.SectorSize-LeadAt {
+			return 0, fmt.Errorf("%d bytes do not fit before the first partition", len(lead))
+		}
+		if _, err := f.WriteAt(lead, LeadAt); err != nil {
+			return 0, err
+		}
+	}
 	for i, p := range img.Partitions {
 		if p.Data == nil {
 			continue
 		}
-		start := int64(table.Partitions[i].Start) * layout.SectorSize
+		start := starts[i]
 		if err := copySparse(f, start, p.Data, p.Len); err != nil {
 			return 0, fmt.Errorf("partition %s: %w", p.Label, err)
 		}

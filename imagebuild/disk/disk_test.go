@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -201,5 +202,27 @@ func TestWriteFails(t *testing.T) {
 				t.Errorf("after the error: %q, %v, %d files", b, err, len(left))
 			}
 		})
+	}
+}
+
+func TestLead(t *testing.T) {
+	img := image()
+	img.Active = true
+	var got []int64
+	img.Lead = func(starts []int64, size int64) ([]byte, error) {
+		got = append(starts, size)
+		return []byte("volume"), nil
+	}
+	b, err := os.ReadFile(writeImage(t, img))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []int64{1 << 20, 2 << 20, 42 << 20, int64(len(b))}
+	if !slices.Equal(got, want) || string(b[LeadAt:LeadAt+6]) != "volume" || b[446] != 0x80 {
+		t.Errorf("places %v, want %v; lead %q, entry %#x", got, want, b[LeadAt:LeadAt+6], b[446])
+	}
+	img.Lead = func([]int64, int64) ([]byte, error) { return make([]byte, 1<<20), nil }
+	if _, err := Write(filepath.Join(t.TempDir(), "x"), img); err == nil {
+		t.Error("a lead that reaches the first partition was taken")
 	}
 }

@@ -22,7 +22,10 @@ import (
 	"github.com/ulikunitz/xz/lzma"
 )
 
-const sectorSize = 512
+const (
+	sectorSize = 512
+	cdSector   = 2048
+)
 
 // Offsets and values of include/grub/offsets.h and kernel.h.
 const (
@@ -48,6 +51,7 @@ func Modules() []string {
 type Core struct {
 	Boot  []byte // 440 bytes for the beginning of the MBR
 	Image []byte // whole sectors for the BIOS boot partition
+	CD    []byte // the same as Image for firmware that starts a CD (El Torito, no emulation)
 }
 
 // Build makes the core image that stands at sector lba of the disk. dir holds
@@ -63,7 +67,15 @@ func Build(dir fs.FS, lba uint64, part int, prefix string) (Core, error) {
 	if err != nil {
 		return Core{}, fmt.Errorf("grub: %w", err)
 	}
-	return Core{Boot: boot, Image: img}, nil
+	// cdboot.img loads what follows it to 0x8000 and enters it at 0x8200, behind diskboot.img.
+	cd, err := fs.ReadFile(dir, "cdboot.img")
+	if err != nil {
+		return Core{}, fmt.Errorf("grub: %w", err)
+	}
+	if len(cd) != cdSector {
+		return Core{}, fmt.Errorf("grub: cdboot.img: %d bytes, want one sector of a CD", len(cd))
+	}
+	return Core{Boot: boot, Image: img, CD: append(cd, img...)}, nil
 }
 
 // bootSector is boot.img told where the core image is (setup.c).

@@ -46,6 +46,7 @@ func elf32(code []byte) []byte {
 func synthetic() fstest.MapFS {
 	m := fstest.MapFS{
 		"boot.img":            {Data: bytes.Repeat([]byte{0xaa}, sectorSize)},
+		"cdboot.img":          {Data: bytes.Repeat([]byte{0xdd}, cdSector)},
 		"diskboot.img":        {Data: bytes.Repeat([]byte{0xbb}, sectorSize)},
 		"lzma_decompress.img": {Data: bytes.Repeat([]byte{0xcc}, 100)},
 		"kernel.img":          {Data: elf32([]byte("kernel"))},
@@ -110,6 +111,9 @@ func TestBuildSynthetic(t *testing.T) {
 	if le.Uint64(list) != 2049 || int(le.Uint16(list[8:])) != len(c.Image)/sectorSize-1 || le.Uint16(list[10:]) != loadSegment {
 		t.Errorf("block list %x for %d bytes", list, len(c.Image))
 	}
+	if got, want := c.CD, append(bytes.Repeat([]byte{0xdd}, cdSector), c.Image...); !bytes.Equal(got, want) {
+		t.Errorf("for a CD: %d bytes, want cdboot.img and the core image, %d", len(got), len(want))
+	}
 	objs := objects(t, unpack(t, c.Image, 100), 8)
 	if want := len(Modules()) + 2; len(objs) != want {
 		t.Fatalf("objects: got %d, want %d", len(objs), want)
@@ -125,6 +129,7 @@ func TestBuildSynthetic(t *testing.T) {
 func TestBuildReportsInputs(t *testing.T) {
 	for _, c := range []struct{ name, file, content, want string }{
 		{"no boot.img", "boot.img", "", "boot.img"},
+		{"short cdboot.img", "cdboot.img", "x", "cdboot.img: 1 bytes"},
 		{"short diskboot.img", "diskboot.img", "x", "diskboot.img: 1 bytes"},
 		{"large decompressor", "lzma_decompress.img", strings.Repeat("x", 4000), "4000 bytes"},
 		{"kernel no ELF", "kernel.img", "x", "kernel.img"},

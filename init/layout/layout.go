@@ -18,6 +18,9 @@ const (
 	LabelState = "KEELSON-STATE"
 )
 
+// LabelLive is the root of a CD or stick that runs live, in place of the slots.
+const LabelLive = "KEELSON-LIVE"
+
 // LabelPrefix begins every partition label of ours.
 const LabelPrefix = "KEELSON-"
 
@@ -29,6 +32,8 @@ const (
 	NumberRootA = 3
 	NumberRootB = 4
 	NumberState = 5
+
+	NumberLive = 3 // on a medium that runs live
 )
 
 // Partition type GUIDs in their usual text form.
@@ -43,6 +48,7 @@ const (
 	TypeRootAMD64 = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709"
 	TypeRootARM64 = "b921b045-1df0-41c3-af44-4c6f280d3fae"
 	TypeState     = "4d21b016-b534-45c2-a9fb-5c16e091fd2d"
+	TypeData      = "0fc63daf-8483-4772-8e79-3d69d8477de4" // generic Linux data
 )
 
 // Attribute bits of a GPT entry for the root slots (discoverable partitions
@@ -87,6 +93,7 @@ const (
 	ParamEpoch    = "keelson.epoch"     // Unix seconds: the image's build stamp, floor of the clock
 	ParamUserData = "keelson.user-data" // base64 of a #cloud-config document
 	ParamLogs     = "keelson.logs"      // console: every service line goes to the console
+	ParamLive     = "keelson.live"      // 1: the root is on a CD or stick that runs live
 )
 
 // Paths inside the verified root.

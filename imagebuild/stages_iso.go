@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"keelson/imagebuild/definition"
+	"keelson/imagebuild/disk"
+	"keelson/imagebuild/iso"
+	"keelson/init/layout"
+)
+
+// The stages of a CD or USB stick that runs live. It is a disk whose root
+// partition has another label, with an ISO 9660 volume between its partition
+// table and its first partition.
+
+func isoStages(wanted []string) []stage {
+	if !slices.Contains(wanted, definition.ISO) {
+		return nil
+	}
+	return []stage{
+		{name: "live kernel image", key: liveUKIKey, run: writeLiveUKI, files: parts("live.efi")},
+		{name: "live esp", key: liveESPKey, run: writeLiveESP, files: parts("live-esp.img")},
+		{name: "iso", key: isoKey, run: writeISO, files: func(s *state) []string { return []string{s.artefact(".iso")} }},
+	}
+}
+
+// liveCmdline starts the same root from the medium.
+func (s *state) liveCmdline() string { return s.cmdline + " " + layout.ParamLive + "=1" }
+
+// liveESPSize is what holds one slot's files; the partition of an installed
+// disk has room for two.
+const liveESPSize = 64 << 20
+
+func liveUKIKey(s *state) (string, error) {
+	key, err := ukiKey(s)
+	return keyOf("live uki", key, s.liveCmdline()), err
+}
+
+func writeLiveUKI(_ context.Context, s *state) error { return s.unify("live.efi", s.liveCmdline()) }
+
+func liveESPKey(s *state) (string, error) {
+	key, err := espKey(s)
+	if err != nil {
+		return "", err
+	}
+	sum, err := s.hashes(s.part("live.efi"))
+	return keyOf("live esp", key, sum, s.liveCmdline(), fmt.Sprint(liveESPSize)), err
+}
+
+func writeLiveESP(_ context.Context, s *state) error {
+	core, err := s.grubCore()
+	if err != nil {
+		return err
+	}
+	return s.system(core, "live-esp.img", "live.efi", s.liveCmdline(), liveESPSize)
+}
+
+// isoParts are the files of the medium's partitions, in their order.
+func (s *state) isoParts() []string {
+	files := []string{s.part("core.img"), s.part("live-esp.img"), s.part("root.erofs")}
+	if !s.machine().bios {
+		return files[1:]
+	}
+	return files
+}
+
+func isoKey(s *state) (string, error) {
+	sums, err := s.hashes(s.isoParts()...)
+	return keyOf("iso", sums, string(s.seed()), s.source.Version, s.epoch()), err
+}
+
+func writeISO(_ context.Context, s *state) error {
+	core, err := s.grubCore()
+	if err != nil {
+		return err
+	}
+	partitions := []disk.Partition{
+		{Number: layout.NumberBIOS, Label: layout.LabelBIOS, Type: layout.TypeBIOSBoot, Size: layout.BIOSSize},
+		{Number: layout.NumberESP, Label: layout.LabelESP, Type: layout.TypeESP, Size: liveESPSize},
+		// No type that other systems start or mount by themselves.
+		{Number: layout.NumberLive, Label: layout.LabelLive, Type: layout.TypeData, Attrs: layout.AttrRoot},
+	}
+	if !s.machine().bios {
+		partitions = partitions[1:]
+	}
+	end, err := fill(partitions, s.isoParts())
+	defer end()
+	if err != nil {
+		return err
+	}
+	esp, root := len(partitions)-2, len(partitions)-1
+	volume := func(starts []int64, size int64) ([]byte, error) {
+		return iso.Render(iso.Volume{
+			Label: "KEELSON", Time: s.source.Epoch, Size: size, BIOS: core.CD, EFI: starts[esp], EFILen: liveESPSize,
+			Files: []iso.File{
+				{Name: "README.TXT", Data: s.isoReadme()},
+				{Name: "EFI.IMG", Offset: starts[esp], Size: liveESPSize},
+				{Name: "ROOT.EROFS", Offset: starts[root], Size: partitions[root].Len},
+			},
+		}, starts[0])
+	}
+	_, err = disk.Write(s.artefact(".iso"), disk.Image{
+		Seed: append(s.seed(), definition.ISO...), BootCode: core.Boot, Partitions: partitions, Active: true, Lead: volume,
+	})
+	return err
+}
+
+// isoReadme is for who opens the medium on another system.
+func (s *state) isoReadme() []byte {
+	return fmt.Appendf(nil, `Keelson %s: an operating system that is one Kubernetes node.
+
+Start a machine from this CD, or write the whole file to a USB stick. It runs
+from the medium and writes nothing to it; its state is in memory, unless a disk
+of the machine has a partition KEELSON-STATE. The stick's second partition takes
+user-data in the folder /keelson: user-data, meta-data, vendor-data,
+network-config.
+`, s.source.Version)
+}
