@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -150,6 +151,9 @@ func (m *machine) newLoader(base string) (*kernel.Loader, error) {
 	return kernel.NewLoader(kernel.LoaderConfig{Dir: dir, Sys: "/sys", Params: m.cmdline.ModuleParams(), Logger: m.log})
 }
 
+// sysBlock is where the kernel lists block devices.
+const sysBlock = "/sys/class/block"
+
 // mediumTimeout is how long a slow controller may take to show its disks.
 const mediumTimeout = 60 * time.Second
 
@@ -176,18 +180,26 @@ func (m *machine) findMedium(ctx context.Context) error {
 			return err
 		}
 		defer f.Close()
-		err = devmapper.CheckSuperblock(f, m.verity)
+		from := int64(0)
+		if p.Undivided {
+			from = int64(p.Start)
+		}
+		err = devmapper.CheckSuperblock(io.NewSectionReader(f, from, int64(p.Size)), m.verity)
 		if err != nil {
 			m.log.Warn("boot medium", "partition", p, "error", err)
 			time.AfterFunc(secondTimeout, cancel)
 		}
 		return err
 	}
-	m.root, err = blockdev.Find(ctx, "/sys/class/block", sub, slot.Label(), only)
+	if m.live() {
+		m.root, err = m.findLive(ctx, sub, only)
+	} else {
+		m.root, err = blockdev.Find(ctx, sysBlock, sub, slot.Label(), only)
+	}
 	if err != nil {
 		return err
 	}
-	dev, err := os.ReadFile(filepath.Join("/sys/class/block", m.root.Name, "dev"))
+	dev, err := os.ReadFile(filepath.Join(sysBlock, m.root.Name, "dev"))
 	if err != nil {
 		return fmt.Errorf("device number of %s: %w", m.root, err)
 	}
@@ -198,6 +210,9 @@ func (m *machine) findMedium(ctx context.Context) error {
 }
 
 func (m *machine) growDisk(context.Context) error {
+	if m.live() {
+		return nil // the medium stays as it is
+	}
 	disk, err := blockdev.Grow(m.root.Disk, m.log, func(f *os.File, start, size int64) error {
 		return ext4.Prepare(f, start, size)
 	})

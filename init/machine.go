@@ -41,7 +41,7 @@ type machine struct {
 	faults   chan error
 	logsOn   atomic.Bool // every line of a service goes to the console
 
-	halted bool // only live reads and writes it
+	halted bool // only run reads and writes it
 
 	// ctx ends when the machine does; tasks are what runs until then.
 	ctx  context.Context
@@ -53,7 +53,10 @@ type machine struct {
 	stopBoot   func()             // boot modules
 	verity     layout.Verity      // boot medium
 	root       blockdev.Partition // boot medium
-	disk       *blockdev.Disk     // partitions
+	disk       *blockdev.Disk     // partitions; nil where the machine runs live
+	statePart  blockdev.Partition // state; zero where it is in memory
+	medium     blockdev.Partition // boot medium, where it is a CD or stick that runs live
+	liveESP    string             // user-data
 	rootDevice string             // verified root
 	loader     *kernel.Loader     // modules
 	machineID  string             // identity
@@ -95,8 +98,8 @@ func newMachine() *machine {
 // rebootDelay leaves time to read why.
 const rebootDelay = 30 * time.Second
 
-// live is the life of PID 1. It does not return.
-func (m *machine) live() {
+// run is the life of PID 1. It does not return.
+func (m *machine) run() {
 	signals := shutdown.Catch()
 	m.task("signals", func(ctx context.Context) error { shutdown.Signals(ctx, signals, m.requests); return nil })
 	m.task("children", m.reaper.Run)

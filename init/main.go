@@ -24,7 +24,7 @@ func main() {
 	if os.Getpid() == 1 {
 		// A small heap matters more than the collector's time here.
 		debug.SetGCPercent(50)
-		newMachine().live()
+		newMachine().run()
 		return
 	}
 	name, ok := kernel.ParseRequest(os.Args)

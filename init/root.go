@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"keelson/init/blockdev"
 	"keelson/init/ext4"
 	"keelson/init/identity"
 	"keelson/init/kernel"
@@ -64,7 +65,14 @@ func (m *machine) sysctls(context.Context) error {
 func (m *machine) volatileFolders(context.Context) error { return mount.Volatile() }
 
 func (m *machine) mountState(ctx context.Context) error {
-	part := m.disk.Partition(layout.NumberState)
+	if m.live() {
+		return m.mountLiveState(ctx)
+	}
+	return m.mountStateOf(ctx, m.disk.Partition(layout.NumberState))
+}
+
+// mountStateOf checks the file system of a partition, or makes it, and mounts it.
+func (m *machine) mountStateOf(ctx context.Context, part blockdev.Partition) error {
 	result, err := ext4.Ensure(ctx, tools{m.reaper}, part.Device())
 	if err != nil {
 		return err
@@ -82,6 +90,12 @@ func (m *machine) mountState(ctx context.Context) error {
 		}
 		m.log.Info("state enlarged", "from", result.Bytes, "to", part.Size)
 	}
+	m.statePart = part
+	return m.keepLog()
+}
+
+// keepLog has PID 1's own log written to the state.
+func (m *machine) keepLog() error {
 	file, err := m.openLog("init")
 	if err != nil {
 		return err

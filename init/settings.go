@@ -34,7 +34,7 @@ func (m *machine) userData(ctx context.Context) error {
 	sub := m.events.Subscribe("block")
 	defer sub.Close()
 	cfg := source.Config{
-		Cmdline: m.rawCmdline, ESP: m.disk.Partition(layout.NumberESP).Device(), FwCfg: source.DefaultFwCfg,
+		Cmdline: m.rawCmdline, ESP: m.espDevice(), FwCfg: source.DefaultFwCfg,
 		Stored: layout.UserData, LoadModule: m.load,
 		NextDevice: func(ctx context.Context) error { return mediumChange(ctx, sub) },
 		Settle:     settle,

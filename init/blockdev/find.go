@@ -21,9 +21,11 @@ type Partition struct {
 	Label  string // PARTLABEL
 	Start  uint64
 	Size   uint64
+	// Undivided says that the kernel has no device for it: it is a part of the device Name, which is the whole medium.
+	Undivided bool
 }
 
-// Device is the path of its node.
+// Device is the path of its node, of the whole medium's where that is undivided.
 func (p Partition) Device() string { return "/dev/" + p.Name }
 
 func (p Partition) String() string {
@@ -82,9 +84,14 @@ var ErrRefused = errors.New("wrong partition")
 // it looks at what is there, then again after every event of a block device.
 // Partitions that accept refuses are named in the error when ctx ends first.
 func Find(ctx context.Context, class string, sub *uevent.Subscription, label string, accept func(Partition) error) (Partition, error) {
+	return FindIn(ctx, func() ([]Partition, error) { return Scan(class) }, sub, label, accept)
+}
+
+// FindIn is Find among the partitions that scan lists.
+func FindIn(ctx context.Context, scan func() ([]Partition, error), sub *uevent.Subscription, label string, accept func(Partition) error) (Partition, error) {
 	refused := map[string]error{}
 	for {
-		parts, err := Scan(class)
+		parts, err := scan()
 		if err != nil {
 			return Partition{}, err
 		}

@@ -118,3 +118,10 @@ func TestCorruption(t *testing.T) {
 		})
 	}
 }
+
+func TestLinearTarget(t *testing.T) {
+	got := LinearTarget("/dev/sr0", 1<<20, 8192)
+	if want := (Target{Type: "linear", Sectors: 16, Params: "/dev/sr0 2048"}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}

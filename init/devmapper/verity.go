@@ -27,6 +27,11 @@ func VerityTarget(device string, v layout.Verity) Target {
 	}
 }
 
+// LinearTarget is size bytes of a device from start on, as a device of its own. Both are whole sectors.
+func LinearTarget(device string, start, size uint64) Target {
+	return Target{Type: "linear", Sectors: size / layout.SectorSize, Params: fmt.Sprintf("%s %d", device, start/layout.SectorSize)}
+}
+
 // CheckSuperblock tells early, and in words, whether a partition carries the
 // root that the command line names (veritysetup's format 1: cryptsetup,
 // lib/verity/verity.c, struct verity_sb). Security does not rest on it: the

@@ -19,6 +19,20 @@ func State(device string) error {
 	if err := p.mount(); err != nil {
 		return err
 	}
+	return stateFolders()
+}
+
+// StateInMemory mounts a state that ends with the machine. It may take most of the memory: what a node needs for itself
+// stays below what is left.
+func StateInMemory() error {
+	p := point{"tmpfs", layout.State, "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755,size=60%"}
+	if err := p.mount(); err != nil {
+		return err
+	}
+	return stateFolders()
+}
+
+func stateFolders() error {
 	for _, d := range []struct {
 		path string
 		mode os.FileMode

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"keelson/init/blockdev"
+	"keelson/init/devmapper"
+	"keelson/init/ext4"
+	"keelson/init/layout"
+	"keelson/init/mount"
+	"keelson/init/uevent"
+)
+
+// What is different where a machine runs live: the root is found on a CD or a stick, nothing is written to it, and the state
+// is in memory unless a disk of this machine has one.
+
+// live says that the machine runs live, from a CD or stick.
+func (m *machine) live() bool {
+	v, _ := m.cmdline.Get(layout.ParamLive)
+	return v == "1"
+}
+
+func scanMedia() ([]blockdev.Partition, error) { return blockdev.ScanMedia(sysBlock, "/dev") }
+
+// findLive finds the root on a medium. A part of a CD becomes a device of its own.
+func (m *machine) findLive(ctx context.Context, sub *uevent.Subscription, accept func(blockdev.Partition) error) (blockdev.Partition, error) {
+	p, err := blockdev.FindIn(ctx, scanMedia, sub, layout.LabelLive, accept)
+	if err != nil {
+		return p, err
+	}
+	m.medium = p
+	if !p.Undivided {
+		return p, nil
+	}
+	device, err := devmapper.Create(mediumName, "KEELSON-"+mediumName, devmapper.LinearTarget(p.Device(), p.Start, p.Size))
+	if err != nil {
+		return p, fmt.Errorf("%s: %w", p, err)
+	}
+	p.Name, p.Start, p.Undivided = filepath.Base(device), 0, false
+	return p, nil
+}
+
+// mediumName is the device-mapper name of a root on a CD.
+const mediumName = "keelson-medium"
+
+// ofMedium is the partition of that number on the medium that the machine runs from.
+func (m *machine) ofMedium(number int) (blockdev.Partition, error) {
+	parts, err := scanMedia()
+	if err != nil {
+		return blockdev.Partition{}, err
+	}
+	for _, p := range parts {
+		if p.Disk == m.medium.Disk && p.Number == number {
+			return p, nil
+		}
+	}
+	return blockdev.Partition{}, fmt.Errorf("medium %s has no partition %d any more", m.medium.Disk, number)
+}
+
+// espDevice is where user-data of the machine's own boot medium is, "" where that cannot be told.
+func (m *machine) espDevice() string {
+	if !m.live() {
+		return m.disk.Partition(layout.NumberESP).Device()
+	}
+	if m.liveESP == "" {
+		p, err := m.ofMedium(layout.NumberESP)
+		m.liveESP = p.Device()
+		if err == nil && p.Undivided {
+			if err = m.load("loop"); err == nil {
+				m.liveESP, err = blockdev.Loop(p.Device(), p.Start, p.Size)
+			}
+		}
+		if err != nil {
+			m.log.Warn("no user-data from the medium", "error", err)
+			m.liveESP = ""
+		}
+	}
+	return m.liveESP
+}
+
+// liveStateWait is how long a live machine waits for a disk with a state. It cannot know whether there is one.
+const liveStateWait = 3 * time.Second
+
+// mountLiveState takes the state of a disk that has one, else memory.
+func (m *machine) mountLiveState(ctx context.Context) error {
+	sub := m.events.Subscribe("block")
+	defer sub.Close()
+	wait, cancel := context.WithTimeout(ctx, liveStateWait)
+	defer cancel()
+	part, err := blockdev.Find(wait, sysBlock, sub, layout.LabelState, func(p blockdev.Partition) error {
+		f, err := os.Open(p.Device())
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		found, err := ext4.Look(f)
+		if err == nil && found.Kind != ext4.Ours {
+			err = fmt.Errorf("no state that was ever used")
+		}
+		return err
+	})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err == nil {
+		m.con.Printf("state: %s", part)
+		return m.mountStateOf(ctx, part)
+	}
+	m.con.Printf("state: in memory, it ends with the machine (%s)", oneLine(err))
+	return m.mountStateInMemory()
+}
+
+func (m *machine) mountStateInMemory() error {
+	if err := mount.StateInMemory(); err != nil {
+		return err
+	}
+	m.statePart = blockdev.Partition{}
+	return m.keepLog()
+}
