@@ -24,7 +24,7 @@ export CGO_ENABLED := 0
 export GOFLAGS := -buildvcs=false -trimpath -tags=netgo,osusergo,urfave_cli_no_docs,static_build
 
 .DEFAULT_GOAL := help
-.PHONY: help run test image formats metal repro check vm-test cluster-test flood bench fuzz lock deps deps-build clean
+.PHONY: help run test image formats metal iso repro check vm-test cluster-test flood bench fuzz lock deps deps-build clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,10 @@ test: check image ## everything a change must pass: check, a real boot to Ready,
 	$(GO) test -count=1 -timeout 40m -v ./testvm/scenario -vm -arch $(ARCH) -image $(CURDIR)/$(IMAGE) -run '^TestScenario1[A-Z]'
 	$(GO) test -count=1 -timeout 40m -v ./testvm/cluster -netns -if-possible -root $(CURDIR)/build/$(ARCH)/root.erofs -run '^TestScenario[12][A-Z]'
 
+iso: deps-build ## build/keelson-$(ARCH).iso: CD and USB stick that run the disk for servers live
+	@$(GO) run ./imagebuild build --definition configs/images/metal.yaml --artefacts iso --arch $(ARCH) $(if $(filter 1,$(LOCKED)),--locked)
+	@ln -f build/keelson-metal-$(ARCH).iso build/keelson-$(ARCH).iso
+
 repro: deps-build ## build every image twice in different circumstances and compare; FRESH=1 compiles all anew
 	@$(GO) run ./imagebuild repro --arch $(ARCH) $(if $(filter 1,$(LOCKED)),--locked)
 
@@ -56,7 +60,7 @@ check: deps ## gofmt, vet, staticcheck and unit tests; no VM
 	$(GO) tool staticcheck ./...
 	$(GO) test ./...
 
-vm-test: formats ## the scenarios in QEMU; RUN=regexp chooses, SLOW=1 adds three servers
+vm-test: formats iso ## the scenarios in QEMU; RUN=regexp chooses, SLOW=1 adds three servers
 	@$(GO) run ./imagebuild deps --install --arch $(ARCH) --for run
 	$(GO) test -count=1 -timeout 180m -v ./testvm/scenario -vm $(if $(filter 1,$(SLOW)),-slow) -arch $(ARCH) -image $(CURDIR)/$(IMAGE) -run '$(RUN)'
 

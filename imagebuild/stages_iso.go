@@ -31,7 +31,7 @@ func (s *state) liveCmdline() string { return s.cmdline + " " + layout.ParamLive
 
 // liveESPSize is what holds one slot's files; the partition of an installed
 // disk has room for two.
-const liveESPSize = 64 << 20
+const liveESPSize = 48 << 20
 
 func liveUKIKey(s *state) (string, error) {
 	key, err := ukiKey(s)

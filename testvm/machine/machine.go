@@ -26,12 +26,13 @@ import (
 
 // Config is one machine. Image, Dir and Accel must be given.
 type Config struct {
-	Dir      string // its files; made, and emptied of a machine that was there
-	Image    string // the image
-	Format   string // of the image, as QEMU calls it; raw where empty
-	Boot     string // vmlinuz, initrd and cmdline, for a direct start
-	Accel    string // of qemu.Probe
-	Arch     string // of the image; amd64 where empty
+	Dir      string   // its files; made, and emptied of a machine that was there
+	Image    string   // the image
+	Format   string   // of the image, as QEMU calls it; raw where empty
+	Bus      qemu.Bus // where the image is plugged in
+	Boot     string   // vmlinuz, initrd and cmdline, for a direct start
+	Accel    string   // of qemu.Probe
+	Arch     string   // of the image; amd64 where empty
 	Firmware qemu.Firmware
 	Secure   bool   // firmware that can do Secure Boot (UEFI)
 	Vars     string // its variables to begin with, in place of empty ones (UEFI)
@@ -238,7 +239,7 @@ func (m *Machine) Start(ctx context.Context) error {
 		Binary: qemu.Binary(m.config.Arch), Arch: m.config.Arch, Accel: m.config.Accel, CPUs: m.config.CPUs, Memory: m.config.Memory,
 		Firmware: m.config.Firmware, NoReboot: !m.config.Reboots,
 		Disks: []qemu.Disk{
-			{Path: m.path("disk.qcow2"), Format: "qcow2", Serial: "system"},
+			{Path: m.path("disk.qcow2"), Format: "qcow2", Serial: "system", Bus: m.config.Bus, ReadOnly: m.config.Bus == qemu.CD},
 			{Path: m.path("cidata.img"), Format: "raw", Serial: "cidata"},
 		},
 		Network: true, Forwards: m.ports,

@@ -26,8 +26,19 @@ func ParseFirmware(s string) (Firmware, error) {
 	return "", fmt.Errorf("firmware %q: want uefi, bios or direct", s)
 }
 
-// Disk is one virtio-blk disk, in the order in which the guest sees them.
+// Bus is what a disk is plugged into.
+type Bus string
+
+// The buses.
+const (
+	Virtio Bus = ""    // virtio-blk
+	CD     Bus = "cd"  // a CD drive at AHCI
+	USB    Bus = "usb" // a stick at xHCI
+)
+
+// Disk is one disk, in the order in which the guest sees them.
 type Disk struct {
+	Bus      Bus
 	Path     string
 	Format   string // raw or qcow2
 	ReadOnly bool
@@ -121,6 +132,13 @@ func (c Config) Args() ([]string, error) {
 			drive += ",discard=unmap"
 		}
 		device := fmt.Sprintf("virtio-blk-pci,drive=disk%d", i)
+		switch d.Bus {
+		case CD:
+			device = fmt.Sprintf("ide-cd,bus=ide.%d,drive=disk%d", i, i)
+		case USB:
+			a = append(a, "-device", fmt.Sprintf("qemu-xhci,id=usb%d", i))
+			device = fmt.Sprintf("usb-storage,bus=usb%d.0,drive=disk%d", i, i)
+		}
 		if c.Firmware != Direct { // the kernel of a direct start has the first place
 			device += fmt.Sprintf(",bootindex=%d", i)
 		}

@@ -33,6 +33,10 @@ func TestArgs(t *testing.T) {
 			c.Firmware, c.NoReboot = BIOS, true
 			c.Disks = []Disk{{Path: "odd, name.raw", Format: "raw"}}
 		})},
+		{"media", with(func(c *Config) {
+			c.Firmware = BIOS
+			c.Disks = []Disk{{Bus: CD, Path: "live.iso", Format: "raw", ReadOnly: true}, {Bus: USB, Path: "stick.raw", Format: "raw"}}
+		})},
 		{"direct", with(func(c *Config) {
 			c.Firmware, c.Kernel, c.Initrd, c.Cmdline = Direct, "amd64/vmlinuz", "amd64/initrd", "console=ttyS0 quiet"
 			c.Disks = []Disk{{Path: "disk.qcow2", Format: "qcow2"}}
