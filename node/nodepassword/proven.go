@@ -33,7 +33,8 @@ type proven struct {
 
 type remembered struct {
 	node   string
-	digest [sha256.Size]byte
+	digest [sha256.Size]byte // of password and Secret
+	alone  [sha256.Size]byte // of the password
 }
 
 func newProven(most int) *proven {
@@ -75,9 +76,22 @@ func (p *proven) has(node string, secret *corev1.Secret, password token.Secret) 
 	return true
 }
 
+// fitted tells whether password has fitted the node's Secret when it was last asked, whatever the Secret is now.
+func (p *proven) fitted(node string, password token.Secret) bool {
+	now := p.digest("alone", password.Reveal())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e, known := p.byNode[strings.ToLower(node)]
+	if !known {
+		return false
+	}
+	before := e.Value.(remembered).alone
+	return hmac.Equal(before[:], now[:])
+}
+
 // keep remembers that password fits secret.
 func (p *proven) keep(node string, secret *corev1.Secret, password token.Secret) {
-	now := remembered{strings.ToLower(node), p.against(secret, password)}
+	now := remembered{strings.ToLower(node), p.against(secret, password), p.digest("alone", password.Reveal())}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if e, known := p.byNode[now.node]; known {

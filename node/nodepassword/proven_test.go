@@ -45,7 +45,15 @@ func TestProvenIsOfOneSecretAndPassword(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
 		}
 	}
+	for password, want := range map[token.Secret]bool{"password": true, "passwore": false, "": false} {
+		if got := p.fitted("W", password); got != want {
+			t.Errorf("fitted %q: got %v, want %v", password.Reveal(), got, want)
+		}
+	}
 	other := newProven(10)
+	if other.fitted("w", "password") {
+		t.Error("a node that was never asked about has fitted")
+	}
 	if other.against(kept("1", "1", "hash"), "password") == p.against(kept("1", "1", "hash"), "password") {
 		t.Error("two processes have the same digest")
 	}

@@ -207,6 +207,7 @@ func (s *Server) install() error {
 		Cluster:        s.describe,
 		BootstrapToken: s.bootstrapToken,
 		NodePassword:   s.nodes.Check,
+		NodeQuick:      s.nodes.Quick,
 		Sign:           s.signer.Sign,
 		Connect:        s.tunnels.ServeNode,
 		Egress:         s.tunnels.Egress(),

@@ -351,30 +351,6 @@ func TestCertificatesOutliveGuessing(t *testing.T) {
 	}
 }
 
-func TestInFlight(t *testing.T) {
-	limits := unlimited()
-	limits.InFlight, limits.InFlightWrites = 1, 1
-	b := start(t, limits)
-	h := b.everything(t)
-	entered, leave := make(chan struct{}), make(chan struct{})
-	h.Config = func(context.Context) ([]byte, error) { entered <- struct{}{}; <-leave; return []byte("{}"), nil }
-	if err := b.Install(h); err != nil {
-		t.Fatal(err)
-	}
-	agent := credential{user: "node", password: agentPassword}
-	done := make(chan struct{})
-	go func() { defer close(done); b.do(t, agent, "GET", "/v1-rke2/config", nil) }()
-	<-entered
-	read, _ := b.do(t, agent, "GET", "/v1-rke2/readyz", nil)
-	public, _ := b.do(t, credential{}, "GET", "/cacerts", nil)
-	write, _ := b.do(t, agent, "POST", "/v1-rke2/client-kube-proxy.crt", strings.NewReader(string(signingRequest(t))))
-	close(leave)
-	<-done
-	if got := fmt.Sprint(read.StatusCode, public.StatusCode, write.StatusCode); got != "429 200 200" {
-		t.Errorf("got %s: reads, writes and strangers share a bound", got)
-	}
-}
-
 func FuzzBodies(f *testing.F) {
 	f.Add([]byte(`{"newToken":"x"}`), "10.0.0.1,::1")
 	f.Fuzz(func(t *testing.T, body []byte, list string) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 )
 
@@ -21,23 +22,46 @@ func (g gate) enter() bool {
 
 func (g gate) leave() { <-g }
 
-// gates are apart from each other, so that strangers who read files and guess tokens take nothing from nodes.
-type gates struct{ reads, writes, public, tokens gate }
+// gates are apart from each other, so that strangers who read files and guess tokens take nothing from nodes, and
+// never wait; and that machines which have proven their name, and all else, do not wait behind those that have not.
+type gates struct {
+	reads, writes, hashes *queue
+	public, tokens        gate
+}
 
 func newGates(l Limits) gates {
 	const tokens = 4
-	return gates{make(gate, l.InFlight), make(gate, l.InFlightWrites), make(gate, l.InFlight), make(gate, tokens)}
+	return gates{
+		reads:  newQueue(l.InFlight, l.Waiting, l.WaitingPerAddress),
+		writes: newQueue(l.InFlightWrites, l.Waiting, l.WaitingPerAddress),
+		hashes: newQueue(l.InFlightWrites, l.Waiting, l.WaitingPerAddress),
+		public: make(gate, l.InFlight), tokens: make(gate, tokens),
+	}
 }
 
-// of is the gate of a request to a route.
-func (g gates) of(found route, method string) gate {
+// of is where a request waits whose sender is known.
+func (g gates) of(r *http.Request, found route) *queue {
 	switch {
-	case found.groups == nil:
-		return g.public
-	case slices.Contains([]string{http.MethodGet, http.MethodHead}, method):
+	case slices.Contains([]string{http.MethodGet, http.MethodHead}, r.Method):
 		return g.reads
+	case found.slow != nil && found.slow(r):
+		return g.hashes
 	}
 	return g.writes
+}
+
+// begin lets a request be answered now, or in its turn. It has answered if it is not ok; leave ends the answer.
+func (s *Server) begin(w http.ResponseWriter, r *http.Request, found route, from netip.Addr) (leave func(), ok bool) {
+	switch {
+	case found.long:
+		return func() {}, true
+	case found.groups != nil:
+		return s.turn(w, r, s.gates.of(r, found), from)
+	case s.gates.public.enter():
+		return s.gates.public.leave, true
+	}
+	fail(w, http.StatusTooManyRequests, errFull.Error())
+	return nil, false
 }
 
 type releaseKey struct{}

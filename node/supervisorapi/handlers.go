@@ -53,6 +53,8 @@ type Handlers struct {
 	// NodePassword tells whether a machine may be node (nodepassword.Checker.Check); proven: it has shown that node's
 	// certificate.
 	NodePassword func(ctx context.Context, node string, password token.Secret, proven bool) error
+	// NodeQuick tells whether NodePassword will answer at once (nodepassword.Checker.Quick); nil: always.
+	NodeQuick func(node string, password token.Secret) bool
 	// Sign issues a certificate (signing.Signer). Without NodePassword, none of the kubelet's is issued.
 	Sign func(kind pki.NodeCertificate, node string, addresses []netip.Addr, request []byte) ([]byte, error)
 

@@ -11,7 +11,7 @@ import (
 type Limits struct {
 	HeaderTimeout time.Duration // handshake, and headers of a request
 	ReadTimeout   time.Duration // a whole request
-	WriteTimeout  time.Duration // an answer
+	WriteTimeout  time.Duration // an answer, once its turn has come
 	IdleTimeout   time.Duration // a connection between requests
 	HeaderBytes   int
 	BodyBytes     int64
@@ -22,8 +22,12 @@ type Limits struct {
 	ConnectionsPerAddress int
 	Connections           int
 	InFlight              int // authenticated reads at work (k3s: the same)
-	InFlightWrites        int // authenticated writes at work (k3s: the same)
+	InFlightWrites        int // authenticated writes at work (k3s: the same), and as many slow checks of a name
+	Waiting               int // authenticated requests that wait for their turn: reads, writes, and slow checks of a name
+	WaitingPerAddress     int // of them, of one address
 	Addresses             int // addresses remembered by a limiter
+
+	Wait time.Duration // for one's turn
 }
 
 // DefaultLimits are the limits of a running server.
@@ -33,6 +37,7 @@ func DefaultLimits() Limits {
 		HeaderBytes: 16 << 10, BodyBytes: 64 << 10,
 		RequestsPerSecond: 10, RequestBurst: 20, FailuresPerMinute: 5,
 		ConnectionsPerAddress: 64, Connections: 1024, InFlight: 20, InFlightWrites: 10, Addresses: 4096,
+		Waiting: 512, WaitingPerAddress: 32, Wait: 30 * time.Second,
 	}
 }
 
@@ -51,7 +56,10 @@ func (l Limits) withDefaults() Limits {
 	fill(&l.Connections, d.Connections)
 	fill(&l.InFlight, d.InFlight)
 	fill(&l.InFlightWrites, d.InFlightWrites)
+	fill(&l.Waiting, d.Waiting)
+	fill(&l.WaitingPerAddress, d.WaitingPerAddress)
 	fill(&l.Addresses, d.Addresses)
+	fill(&l.Wait, d.Wait)
 	return l
 }
 

@@ -27,7 +27,10 @@ const maxAddresses = 16
 // certificate is the route that issues one kind. RKE2's old form, in which the server makes a key for all nodes and
 // hands it out, is not served: GET is no method of it.
 func (s *Server) certificate(h Handlers, kind pki.NodeCertificate) route {
-	return route{groups: agents(), methods: []string{http.MethodPost}, answer: func(w http.ResponseWriter, r *http.Request, who identity) {
+	slow := func(r *http.Request) bool {
+		return signing.OfNode(kind) && h.NodeQuick != nil && !h.NodeQuick(r.Header.Get(headerName), token.Secret(r.Header.Get(headerPassword)))
+	}
+	return route{groups: agents(), methods: []string{http.MethodPost}, slow: slow, answer: func(w http.ResponseWriter, r *http.Request, who identity) {
 		var node string
 		var addresses []netip.Addr
 		if signing.OfNode(kind) {

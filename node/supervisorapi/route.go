@@ -34,6 +34,8 @@ type route struct {
 	loopback bool  // programs of this machine may use it without being anybody
 	long     bool  // it lasts, and is not among the requests that are counted as at work
 	body     int64 // most bytes of a body; 0: Limits.BodyBytes
+
+	slow func(*http.Request) bool // it will take a slow hash, and waits among its like; nil: never
 }
 
 // installed is what Install puts in place, whole.
@@ -207,14 +209,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusMethodNotAllowed, "method not allowed")
 		return
 	}
-	if !found.long {
-		g := s.gates.of(found, r.Method)
-		if !g.enter() {
-			fail(w, http.StatusTooManyRequests, "too many requests")
-			return
-		}
-		defer g.leave()
+	leave, ok := s.begin(w, r, found, from)
+	if !ok {
+		return
 	}
+	defer leave()
 	found.answer(w, r, who)
 }
 

@@ -90,6 +90,7 @@ func goLines() []goLine {
 		{LoadBalancer, "FailoverSilent p99-ms", "load balancer: the same, death told by tunnel, p99", "ms", 0},
 		{LoadBalancer, "Throughput ratio", "load balancer: throughput over bare proxy", "", 0.9},
 		{Join, "Join agents/s", "join: agents a second, 1,000 at one supervisor", "/s", 0},
+		{Join, "Join again/s", "join: the same agents again, passwords proven", "/s", 0},
 		{Join, "Join p99-ms", "join: one of 64 agents at a time, p99", "ms", 0},
 		{Join, "Join peak-MiB", "join: peak memory, simulated agents included", "MiB", 0},
 	}
