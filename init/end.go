@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
 	"keelson/init/console"
+	"keelson/init/datadisk"
+	"keelson/init/file"
 	"keelson/init/identity"
 	"keelson/init/layout"
 	"keelson/init/mount"
@@ -27,10 +30,17 @@ func (m *machine) end(r shutdown.Request) {
 			}
 			m.closeLogs()
 		},
-		Unmount: func() error { return mount.UnmountState(layout.State) },
-		Say:     m.con.Printf,
-		Flush:   func() { m.con.Flush(time.Second) },
-		Logger:  m.log,
+		Unmount: func() error {
+			if m.config != nil && m.config.Storage.Swap != nil {
+				if err := datadisk.SwapOff(m.config.Storage.Swap.Path); err != nil {
+					m.log.Warn("swap", "error", err)
+				}
+			}
+			return mount.UnmountState(layout.State)
+		},
+		Say:    m.con.Printf,
+		Flush:  func() { m.con.Flush(time.Second) },
+		Logger: m.log,
 	}, r)
 }
 
@@ -69,7 +79,7 @@ func (m *machine) stopServices(ctx context.Context) {
 // keys are the diagnostics at the console.
 func (m *machine) keys() []console.Key {
 	return []console.Key{
-		{Key: 's', Help: "status: services and the steps of the boot", Do: m.status},
+		{Key: 's', Help: "status: services, the steps of the boot, and what of the user-data is passed over", Do: m.status},
 		{Key: 'l', Help: "logs of the services on the console, on or off", Do: func() []string {
 			on := !m.logsOn.Load()
 			m.logsOn.Store(on)
@@ -94,5 +104,30 @@ func (m *machine) status() []string {
 	for _, name := range names {
 		lines = append(lines, fmt.Sprintf("service %s: %s", name, m.services[name].State()))
 	}
+	lines = append(lines, m.notes...)
 	return append(lines, fmt.Sprintf("children: %d own, %d inherited and reaped", children, reaped))
+}
+
+// powerState ends a machine that user-data wants ended once its first boot is
+// complete: once for an instance, as in cloud-init, or it would never stay up.
+func (m *machine) powerState(ctx context.Context) error {
+	p := m.config.Power
+	wish := fmt.Sprintf("%s of instance %q\n", p.Action, m.config.InstanceID)
+	if b, err := os.ReadFile(layout.PowerState); err == nil && string(b) == wish {
+		return nil
+	}
+	select {
+	case <-time.After(p.Delay):
+	case <-ctx.Done():
+		return nil
+	}
+	if err := file.Write(layout.PowerState, []byte(wish), 0o644); err != nil {
+		return err // better up than in a circle
+	}
+	action := shutdown.PowerOff
+	if p.Action == "reboot" {
+		action = shutdown.Reboot
+	}
+	m.requests <- shutdown.Request{Action: action, Why: "power_state in the user-data"}
+	return nil
 }

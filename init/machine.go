@@ -73,6 +73,7 @@ type machine struct {
 	logs     []io.Closer // on STATE
 	rootName string      // of the root partition, for messages from any time
 	rootDev  string      // its MAJOR:MINOR
+	notes    []string    // what was said of the user-data
 }
 
 // cloudReport tells a cloud that the machine is up.
@@ -151,6 +152,9 @@ func (m *machine) complete() {
 	m.con.Printf("boot: complete in %.3f s", at.Seconds())
 	m.log.Info("boot complete", "seconds", at.Seconds())
 	m.saveTimeline()
+	if m.config.Power.Action != "" {
+		m.task("power_state", m.powerState)
+	}
 }
 
 // fail answers a failed step with its policy.

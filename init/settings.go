@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
 	"strconv"
+	"strings"
 	"time"
 
 	"keelson/init/apply"
 	"keelson/init/clock"
+	"keelson/init/datadisk"
 	"keelson/init/dmi"
 	"keelson/init/identity"
 	"keelson/init/layout"
@@ -54,7 +57,7 @@ func (m *machine) userData(ctx context.Context) error {
 				told = err.Error()
 				m.con.Printf("user-data: %s", oneLine(err))
 			}
-			if !errors.Is(err, source.ErrUnanswered) && m.accept(docs) && m.applySettings() {
+			if !errors.Is(err, source.ErrUnanswered) && m.accept(docs) && m.applySettings(ctx, cfg.NextDevice) {
 				m.report = source.Reporter(cfg.Machine)
 				return source.Store(layout.UserData, docs)
 			}
@@ -96,8 +99,16 @@ func (m *machine) accept(docs userdata.Documents) bool {
 	config, problems := userdata.Load(docs)
 	plan, more := netconfig.Load(docs.Network)
 	problems = append(problems, more...)
+	var notes []string
 	for _, p := range problems {
 		m.con.Printf("user-data: %s", p)
+		notes = append(notes, "user-data: "+p.String())
+	}
+	m.mu.Lock()
+	m.notes = notes
+	m.mu.Unlock()
+	if err := os.WriteFile(layout.UserDataNotes, []byte(strings.Join(append(notes, ""), "\n")), 0o644); err != nil {
+		m.log.Warn("user-data notes", "error", err)
 	}
 	if userdata.Refused(problems) {
 		return false
@@ -108,10 +119,22 @@ func (m *machine) accept(docs userdata.Documents) bool {
 
 // applySettings puts the accepted settings in force; what does not take is
 // shown like a mistake in the document, since that is what it is.
-func (m *machine) applySettings() bool {
+func (m *machine) applySettings(ctx context.Context, nextDevice func(context.Context) error) bool {
 	c := apply.DefaultConfig()
 	if err := m.load(m.config.Modules...); err != nil {
 		m.con.Printf("user-data: modules: %v", err)
+		return false
+	}
+	disks := datadisk.Config{
+		Sys: "/sys", Dev: "/dev", Root: "/", System: m.disk.Name, Tools: tools{m.reaper}, NextDevice: nextDevice, LoadModule: m.load,
+		Say: func(line string) { m.con.Printf("user-data: %s", line) },
+	}
+	// Before the files, which may go to a data disk.
+	if err := datadisk.Apply(ctx, disks, m.config.Storage); err != nil {
+		for _, e := range parts(err) {
+			m.con.Printf("user-data: %s", oneLine(e))
+		}
+		m.documents = userdata.Documents{} // a disk that appears makes the same ones worth another try
 		return false
 	}
 	if err := apply.Apply(c, m.config); err != nil {

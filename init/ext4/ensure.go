@@ -48,7 +48,7 @@ func Ensure(ctx context.Context, run Runner, device string) (Result, error) {
 	case Empty:
 		return Result{Made: true}, Make(ctx, run, device)
 	}
-	repaired, err := check(ctx, run, device)
+	repaired, err := Check(ctx, run, device)
 	if err != nil && found.Kind == Fresh {
 		return Result{Made: true}, Make(ctx, run, device)
 	}
@@ -59,9 +59,15 @@ func Ensure(ctx context.Context, run Runner, device string) (Result, error) {
 // what an older kernel must read; lazy tables leave the zeroing of inode tables
 // to the kernel's background thread.
 func Make(ctx context.Context, run Runner, device string) error {
-	out, code, err := run.Run(ctx, layout.Mke2fs, "-q", "-F", "-t", "ext4", "-L", layout.StateFSLabel, "-m", "1", "-b", "4096",
+	return Format(ctx, run, device, layout.StateFSLabel, "-J", "size=64")
+}
+
+// Format is Make with a label of the caller's, and more arguments of mke2fs.
+func Format(ctx context.Context, run Runner, device, label string, more ...string) error {
+	argv := []string{layout.Mke2fs, "-q", "-F", "-t", "ext4", "-L", label, "-m", "1", "-b", "4096",
 		"-O", "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum",
-		"-E", "lazy_itable_init=1,nodiscard", "-J", "size=64", device)
+		"-E", "lazy_itable_init=1,nodiscard"}
+	out, code, err := run.Run(ctx, append(append(argv, more...), device)...)
 	if err != nil {
 		return fmt.Errorf("make the file system on %s: %w", device, err)
 	}
@@ -71,7 +77,8 @@ func Make(ctx context.Context, run Runner, device string) error {
 	return nil
 }
 
-func check(ctx context.Context, run Runner, device string) (repaired bool, err error) {
+// Check repairs what e2fsck repairs by itself.
+func Check(ctx context.Context, run Runner, device string) (repaired bool, err error) {
 	out, code, err := run.Run(ctx, layout.E2fsck, "-p", device)
 	switch {
 	case err != nil:

@@ -230,7 +230,7 @@ func TestExitCodes(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			repaired, err := check(context.Background(), &fake{codes: map[string]int{layout.E2fsck: c.code}}, "/dev/x")
+			repaired, err := Check(context.Background(), &fake{codes: map[string]int{layout.E2fsck: c.code}}, "/dev/x")
 			if repaired != c.repaired || (err != nil) != c.wantErr {
 				t.Errorf("got %v, %v", repaired, err)
 			}

@@ -70,6 +70,9 @@ type signature struct {
 	what   string
 }
 
+// Cleared is how much of a beginning must be zero for nothing to be known there.
+const Cleared = lookSize
+
 // lookSize covers every signature.
 const lookSize = 256 << 10
 

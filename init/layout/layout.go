@@ -126,8 +126,9 @@ const (
 	MachineID     = StateKeelson + "/machine-id"
 	RandomSeed    = StateKeelson + "/random-seed"
 	Hostname      = StateKeelson + "/hostname"
-	UserData      = StateKeelson + "/user-data" // last accepted document
-	LastTime      = StateKeelson + "/last-time" // newest time known, floor of the clock
+	UserData      = StateKeelson + "/user-data"   // last accepted document
+	LastTime      = StateKeelson + "/last-time"   // newest time known, floor of the clock
+	PowerState    = StateKeelson + "/power-state" // the wish of power_state that was followed
 	TimelineState = StateKeelson + "/timeline.json"
 	RancherState  = StateKeelson + "/etc/rancher" // bind mounted on EtcRancher
 	Logs          = "/var/log/keelson"
@@ -135,6 +136,10 @@ const (
 	Run         = "/run/keelson"
 	TimelineRun = Run + "/timeline.json"
 
+	// UserDataNotes has what of the user-data is passed over and why, a line each.
+	UserDataNotes = Run + "/user-data.notes"
+
+	SSHKeys      = "/etc/ssh/authorized_keys"
 	EtcRancher   = "/etc/rancher"
 	RKE2Config   = EtcRancher + "/rke2/config.yaml"
 	RKE2ConfigD  = EtcRancher + "/rke2/config.yaml.d"

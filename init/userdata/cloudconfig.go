@@ -13,8 +13,8 @@ import (
 
 // keys names every top-level key that has an effect here.
 func keys() []string {
-	return []string{"ca_certs", "fqdn", "hostname", "modules", "ntp", "rke2", "ssh_authorized_keys",
-		"sysctls", "timezone", "write_files"}
+	return []string{"ca_certs", "disk_setup", "fqdn", "fs_setup", "hostname", "modules", "mounts", "ntp", "power_state", "rke2",
+		"ssh_authorized_keys", "swap", "sysctls", "timezone", "write_files"}
 }
 
 // settled names keys whose wish is met without doing anything: the machine
@@ -32,7 +32,7 @@ func unsupported() map[string]string {
 		noPackages = "the root is read-only and has no package manager"
 		noUsers    = "a node has no users to log in"
 		noTool     = "no such program is on a node"
-		noMounts   = "data disks are not set up from user-data yet"
+		noAliases  = "a document names the devices themselves"
 	)
 	return map[string]string{
 		"runcmd": noShell, "bootcmd": noShell, "phone_home": "a node reports to its cluster alone",
@@ -45,10 +45,8 @@ func unsupported() map[string]string {
 		"chef": noTool, "puppet": noTool, "ansible": noTool, "salt_minion": noTool, "mcollective": noTool,
 		"landscape": noTool, "ubuntu_pro": noTool, "ubuntu_advantage": noTool, "lxd": noTool, "rsyslog": noTool,
 		"wireguard": noTool, "byobu": noTool, "rh_subscription": noTool, "spacewalk": noTool, "fan": noTool,
-		"mounts": noMounts, "mount_default_fields": noMounts, "disk_setup": noMounts, "fs_setup": noMounts,
-		"swap": noMounts, "device_aliases": noMounts,
-		"power_state": "a node stays up; power it off through the cluster or the power button",
-		"locale":      "programs on a node speak English only", "locale_configfile": "programs on a node speak English only",
+		"mount_default_fields": "each entry of mounts says all that matters", "device_aliases": noAliases,
+		"locale": "programs on a node speak English only", "locale_configfile": "programs on a node speak English only",
 		"keyboard":    "the console takes no input",
 		"network":     "cloud-init takes it from the file network-config, and so do we; move it there",
 		"resolv_conf": "name servers belong to network-config", "manage_resolv_conf": "name servers belong to network-config",
@@ -64,7 +62,8 @@ func unsupported() map[string]string {
 
 func (l *loader) cloudConfig(root *yaml.Node) {
 	var hostname, fqdn string
-	for _, p := range l.Pairs(root, "") {
+	pairs := l.Pairs(root, "")
+	for _, p := range pairs {
 		name := p.Name
 		if name == "ca-certs" { // cloud-init's older spelling
 			name = "ca_certs"
@@ -100,11 +99,32 @@ func (l *loader) cloudConfig(root *yaml.Node) {
 			l.sysctls(p.Value)
 		case "modules":
 			l.modules(p.Value)
+		case "disk_setup":
+			l.diskSetup(p.Value)
+		case "mounts":
+			l.mounts(p.Value)
+		case "swap":
+			l.swap(p.Value)
+		case "power_state":
+			l.powerState(p.Value)
 		case "ssh_authorized_keys":
-			l.cfg.SSHKeys = l.Strings(p.Value, name)
+			l.cfg.SSHKeys = nil
+			for i, key := range l.Strings(p.Value, name) {
+				if strings.ContainsAny(key, "\n\r\x00") || len(strings.Fields(key)) < 2 {
+					l.Bad(p.Value, fmt.Sprintf("%s[%d]", name, i), "is no public key of one line, like ssh-ed25519 AAAA... name")
+					continue
+				}
+				l.cfg.SSHKeys = append(l.cfg.SSHKeys, key)
+			}
 			l.Note(p.Key, name, "has an effect on images with the debug overlay only, since no other has an SSH server")
+		case "fs_setup":
 		default:
 			l.passOver(p)
+		}
+	}
+	for _, p := range pairs { // after disk_setup, wherever that stands
+		if p.Name == "fs_setup" {
+			l.fsSetup(p.Value)
 		}
 	}
 	l.name(hostname, fqdn)

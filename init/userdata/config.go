@@ -41,7 +41,9 @@ type Config struct {
 	CACerts    CACerts
 	Sysctls    []Sysctl // in the order of the documents
 	Modules    []string // kernel modules to load
-	SSHKeys    []string // for the debug overlay; reported elsewhere
+	SSHKeys    []string // for an SSH server of a debug overlay; also among Files
+	Storage    Storage
+	Power      Power
 }
 
 // Roles of a machine.

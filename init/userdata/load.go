@@ -3,6 +3,8 @@ package userdata
 import (
 	"bytes"
 	"fmt"
+	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -99,6 +101,11 @@ func (l *loader) parts(parts []part, public bool) {
 func (l *loader) finish() {
 	l.excuse()
 	l.cfg.Files = l.files
+	if len(l.cfg.SSHKeys) > 0 {
+		l.cfg.Files = append(slices.Clone(l.files), File{
+			Path: layout.SSHKeys, Data: []byte(strings.Join(l.cfg.SSHKeys, "\n") + "\n"), Mode: 0o600, Source: "user-data, key ssh_authorized_keys",
+		})
+	}
 	if l.rke2 == nil {
 		return
 	}

@@ -99,7 +99,7 @@ func TestMergeOrder(t *testing.T) {
 		{"time zone", "timezone: Europe/Berlin\n", "timezone: UTC\n", func(c *Config) bool { return c.Timezone == "UTC" }},
 		{"modules replaced", "modules: [a, b]\n", "modules: [c]\n", func(c *Config) bool { return slices.Equal(c.Modules, []string{"c"}) }},
 		{"modules emptied", "modules: [a]\n", "modules:\n", func(c *Config) bool { return len(c.Modules) == 0 }},
-		{"keys replaced", "ssh_authorized_keys: [v]\n", "ssh_authorized_keys: [u]\n", func(c *Config) bool { return slices.Equal(c.SSHKeys, []string{"u"}) }},
+		{"keys replaced", "ssh_authorized_keys: [ssh-ed25519 v]\n", "ssh_authorized_keys: [ssh-ed25519 u]\n", func(c *Config) bool { return slices.Equal(c.SSHKeys, []string{"ssh-ed25519 u"}) }},
 		{"defaults stay removed", "ca_certs: {remove_defaults: true}\n", "ca_certs: {trusted: []}\n", func(c *Config) bool { return c.CACerts.RemoveDefaults }},
 		{"settings one by one", "sysctls: {a.a: 1, a.b: 2}\n", "sysctls: {a.c: 3, a.a: 4}\n",
 			func(c *Config) bool {

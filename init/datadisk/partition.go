@@ -1,0 +1,159 @@
+package datadisk
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"keelson/init/blockdev"
+	"keelson/init/ext4"
+	"keelson/init/layout"
+	"keelson/init/userdata"
+)
+
+// linuxData is the type of an ordinary partition (UAPI group, discoverable
+// partitions specification).
+const linuxData = "0fc63daf-8483-4772-8e79-3d69d8477de4"
+
+const (
+	sector     = layout.SectorSize
+	alignLBA   = layout.Align / sector
+	tailLBA    = 33 // the backup of the table
+	tableSlots = 128
+)
+
+// disk puts a table on a disk, or finds the one that is asked for.
+func (c Config) disk(ctx context.Context, d userdata.Disk) error {
+	name, err := c.await(ctx, d.Device)
+	if err != nil {
+		return err
+	}
+	if err := c.mayWrite(name); err != nil {
+		return err
+	}
+	if b, err := os.ReadFile(filepath.Join(c.sys(name), "queue/logical_block_size")); err == nil && strings.TrimSpace(string(b)) != "512" {
+		return fmt.Errorf("%s has sectors of %s bytes; tables are made for 512", name, strings.TrimSpace(string(b)))
+	}
+	f, err := os.OpenFile(c.node(name), os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	defer f.Close()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return fmt.Errorf("size of %s: %w", name, err)
+	}
+	want, err := table(uint64(size)/sector, d.Parts)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	have, err := blockdev.ReadTable(f, 1)
+	if err == nil && same(have, want) {
+		return nil
+	}
+	found, err := ext4.Look(f)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if found.Kind == ext4.Ours || found.Kind == ext4.Fresh {
+		found.What = "the state of a machine"
+	}
+	if have != nil {
+		found.What = "another partition table"
+	}
+	if (found.Kind != ext4.Empty || have != nil) && !d.Overwrite {
+		return fmt.Errorf("%s holds %s and is not touched; write overwrite: true to lose it", name, found.What)
+	}
+	// Nobody else has it open: the kernel refuses where a partition is mounted.
+	own, err := os.OpenFile(c.node(name), os.O_RDWR|unix.O_EXCL, 0)
+	if err != nil {
+		return fmt.Errorf("%s is in use: %w", name, err)
+	}
+	defer own.Close()
+	return write(own, want, uint64(size)/sector)
+}
+
+// table lays the partitions out on whole MiB.
+func table(sectors uint64, parts []int) (*blockdev.Table, error) {
+	if sectors < uint64(len(parts)+2)*alignLBA {
+		return nil, fmt.Errorf("has %d MiB, which is too little for %d partitions", sectors*sector>>20, len(parts))
+	}
+	kind, err := blockdev.ParseGUID(linuxData)
+	if err != nil {
+		return nil, err
+	}
+	t := &blockdev.Table{Disk: newID(), Alternate: sectors - 1, FirstLBA: alignLBA, LastLBA: sectors - tailLBA - 1,
+		Entries: make([]blockdev.Entry, tableSlots)}
+	usable := (sectors-tailLBA)/alignLBA - 1 // MiB
+	at, percent := uint64(1), 0
+	for i, p := range parts {
+		percent += p
+		end := 1 + usable*uint64(percent)/100
+		if end <= at {
+			return nil, fmt.Errorf("has no room for partition %d of %d %%", i+1, p)
+		}
+		t.Entries[i] = blockdev.Entry{Type: kind, ID: newID(), First: at * alignLBA, Last: end*alignLBA - 1, Name: fmt.Sprintf("data-%d", i+1)}
+		at = end
+	}
+	return t, nil
+}
+
+// same compares places: names and identities are nobody's wish.
+func same(a, b *blockdev.Table) bool {
+	for i := range b.Entries {
+		if a.Entries[i].Used() != b.Entries[i].Used() || a.Entries[i].First != b.Entries[i].First || a.Entries[i].Last != b.Entries[i].Last {
+			return false
+		}
+	}
+	return true
+}
+
+// write clears the beginning of every partition, so that nothing old shows up
+// in it, and puts the table in force.
+func write(f *os.File, t *blockdev.Table, sectors uint64) error {
+	blank := make([]byte, ext4.Cleared)
+	for _, e := range t.Entries {
+		if e.Used() {
+			if _, err := f.WriteAt(blank, int64(e.First*sector)); err != nil {
+				return fmt.Errorf("clear %s: %w", e.Name, err)
+			}
+		}
+	}
+	if _, err := f.WriteAt(protective(sectors), 0); err != nil {
+		return fmt.Errorf("write the protective MBR: %w", err)
+	}
+	if err := blockdev.Commit(f, t, sectors); err != nil {
+		return err
+	}
+	if _, err := unix.IoctlGetInt(int(f.Fd()), unix.BLKRRPART); err != nil && !errors.Is(err, unix.ENOTTY) { // a file in a test
+		return fmt.Errorf("tell the kernel of the partitions: %w", err)
+	}
+	return nil
+}
+
+// protective is the MBR that keeps other systems off (UEFI 2.10 table 5.4).
+func protective(sectors uint64) []byte {
+	b := make([]byte, sector)
+	entry := b[446:]
+	copy(entry, []byte{0, 0, 2, 0, 0xee, 0xff, 0xff, 0xff})
+	binary.LittleEndian.PutUint32(entry[8:], 1)
+	binary.LittleEndian.PutUint32(entry[12:], uint32(min(sectors-1, 0xffffffff)))
+	b[510], b[511] = 0x55, 0xaa
+	return b
+}
+
+// newID makes a random GUID (RFC 9562, version 4, stored little endian).
+func newID() blockdev.GUID {
+	var g blockdev.GUID
+	rand.Read(g[:])
+	g[7], g[8] = g[7]&0x0f|0x40, g[8]&0x3f|0x80
+	return g
+}
