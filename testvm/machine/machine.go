@@ -47,6 +47,10 @@ type Config struct {
 	LAN *lan.Port // where a second network card is plugged in; nil: there is none
 	MAC string    // of that card
 
+	Cards   []qemu.Card // still more cards
+	SMBIOS  []string    // what the firmware says of the machine, as -smbios takes it
+	UserNet string      // further settings of user networking
+
 	Reboots bool               // a reset starts the guest again instead of ending QEMU
 	Follow  func(console.Line) // hears every line of the console
 }
@@ -242,11 +246,12 @@ func (m *Machine) Start(ctx context.Context) error {
 			{Path: m.path("disk.qcow2"), Format: "qcow2", Serial: "system", Bus: m.config.Bus, ReadOnly: m.config.Bus == qemu.CD},
 			{Path: m.path("cidata.img"), Format: "raw", Serial: "cidata"},
 		},
-		Network: true, Forwards: m.ports,
+		Network: true, Forwards: m.ports, SMBIOS: m.config.SMBIOS, UserNet: m.config.UserNet,
 	}
 	if m.config.LAN != nil {
 		c.Cards = []qemu.Card{{Netdev: m.config.LAN.Netdev, MAC: m.config.MAC}}
 	}
+	c.Cards = append(c.Cards, m.config.Cards...)
 	switch m.config.Firmware {
 	case qemu.UEFI:
 		code, _, err := qemu.FindFirmware(m.config.Arch, m.config.Secure)

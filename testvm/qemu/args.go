@@ -74,7 +74,9 @@ type Config struct {
 	Disks    []Disk
 	Network  bool // user networking: guest 10.0.2.15, host 10.0.2.2, DNS 10.0.2.3
 	Forwards []Forward
+	UserNet  string // further settings of user networking, "net=192.0.2.0/24"
 	Cards    []Card
+	SMBIOS   []string          // values of -smbios, "type=1,manufacturer=Hetzner"
 	FWCfg    map[string]string // name to file
 	NoReboot bool              // a reset of the guest ends QEMU
 }
@@ -149,6 +151,9 @@ func (c Config) Args() ([]string, error) {
 	}
 	if c.Network {
 		netdev := "user,id=net0"
+		if c.UserNet != "" {
+			netdev += "," + c.UserNet
+		}
 		for _, f := range c.Forwards {
 			netdev += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:%d", f.Host, f.Guest)
 		}
@@ -158,6 +163,9 @@ func (c Config) Args() ([]string, error) {
 	for i, card := range c.Cards {
 		id := fmt.Sprintf("card%d", i)
 		a = append(a, "-netdev", card.Netdev(id), "-device", fmt.Sprintf("virtio-net-pci,netdev=%s,mac=%s,romfile=", id, card.MAC))
+	}
+	for _, table := range c.SMBIOS {
+		a = append(a, "-smbios", table)
 	}
 	for _, name := range sortedKeys(c.FWCfg) {
 		a = append(a, "-fw_cfg", "name="+escape(name)+",file="+escape(c.FWCfg[name]))

@@ -44,6 +44,7 @@ func TestArgs(t *testing.T) {
 		})},
 		{"two-cards", with(func(c *Config) {
 			c.Firmware, c.Network = BIOS, true
+			c.UserNet, c.SMBIOS = "net=169.254.0.0/16", []string{"type=1,manufacturer=Amazon EC2"}
 			c.Cards = []Card{{Netdev: func(id string) string { return "dgram,id=" + id + ",local.type=unix" }, MAC: "52:54:00:4b:45:01"}}
 		})},
 		{"arm64", with(func(c *Config) {
