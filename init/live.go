@@ -82,6 +82,17 @@ func (m *machine) espDevice() string {
 	return m.liveESP
 }
 
+// systemDisk is the disk that no data goes to: the one with the state, or the medium.
+func (m *machine) systemDisk() string {
+	switch {
+	case m.disk != nil:
+		return m.disk.Name
+	case m.statePart.Disk != "":
+		return m.statePart.Disk
+	}
+	return m.medium.Disk
+}
+
 // liveStateWait is how long a live machine waits for a disk with a state. It cannot know whether there is one.
 const liveStateWait = 3 * time.Second
 

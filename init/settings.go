@@ -126,7 +126,7 @@ func (m *machine) applySettings(ctx context.Context, nextDevice func(context.Con
 		return false
 	}
 	disks := datadisk.Config{
-		Sys: "/sys", Dev: "/dev", Root: "/", System: m.disk.Name, Tools: tools{m.reaper}, NextDevice: nextDevice, LoadModule: m.load,
+		Sys: "/sys", Dev: "/dev", Root: "/", System: m.systemDisk(), Tools: tools{m.reaper}, NextDevice: nextDevice, LoadModule: m.load,
 		Say: func(line string) { m.con.Printf("user-data: %s", line) },
 	}
 	// Before the files, which may go to a data disk.
