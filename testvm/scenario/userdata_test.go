@@ -62,7 +62,7 @@ func TestScenarioMetadataOfACloud(t *testing.T) {
 		c.UserNet = "net=169.254.0.0/16,host=169.254.169.254,dns=169.254.0.3,dhcpstart=169.254.0.15"
 	})
 	start(t, m)
-	says(t, m, m.Mark(), `keelson: user-data: EC2 metadata: user-data: line 4: rke2\.rol: .*role`)
+	says(t, m, m.Mark(), `keelson: user-data: EC2 metadata: user-data: line 4: rke2\.rol: is not a known key`)
 	says(t, m, m.Mark(), `keelson: waiting for corrected user-data`)
 	mark := m.Console().Mark()
 	service.userData.Store("#cloud-config\nruncmd: [ls]\nrke2:\n  role: server\n")
