@@ -101,7 +101,7 @@ func TestGoBenchmarksSayWhatFailed(t *testing.T) {
 	if err := goBenchmarks(context.Background(), c, LoadBalancer, map[string][]float64{}); err == nil || !strings.Contains(err.Error(), "0 figures") {
 		t.Errorf("figures that are absent: got %v, want an error", err)
 	}
-	t.Setenv("PATH", fakeGo(t, "echo BenchmarkJoin-2 1 5 ns/op 20 agents/s 900 p99-ms 80 peak-MiB"))
+	t.Setenv("PATH", fakeGo(t, "echo BenchmarkJoin-2 1 5 ns/op 500 again/s 20 agents/s 900 p99-ms 80 peak-MiB"))
 	figures := map[string][]float64{}
 	if err := goBenchmarks(context.Background(), c, Join, figures); err != nil || !slices.Equal(figures["Join agents/s"], []float64{20}) {
 		t.Errorf("join: got %v, %v, want 20 agents/s", figures, err)
