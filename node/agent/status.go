@@ -8,22 +8,12 @@ import (
 	"keelson/node/status"
 )
 
-// startStatus tells `node status` of this start, from its first step on. Without the socket the agent is an agent all the
-// same.
+// startStatus tells `node status` of this start, from its first step on.
 func (a *Agent) startStatus(steps []sequence.Step) {
-	a.live.Begin(time.Now().UTC().Truncate(time.Second))
-	for i := range steps {
-		steps[i].Run = a.live.Step(steps[i].Name, steps[i].Run)
+	a.live.Follow(steps, time.Now())
+	if serve := status.Open(a.places.status, a.status, a.log); serve != nil {
+		a.background("status", serve)
 	}
-	if a.places.status == "" {
-		return
-	}
-	listener, err := status.Listen(a.places.status)
-	if err != nil {
-		a.log.Error("node status is not served", "error", err)
-		return
-	}
-	a.background("status", func(ctx context.Context) error { return status.Serve(ctx, listener, a.status, a.log) })
 }
 
 // status is what `node status` shows.

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -16,22 +15,12 @@ import (
 	"keelson/node/status"
 )
 
-// startStatus tells `node status` of this start, from its first step on. Without the socket the server is a server all
-// the same.
+// startStatus tells `node status` of this start, from its first step on.
 func (s *Server) startStatus(steps []sequence.Step) {
-	s.live.Begin(time.Now().UTC().Truncate(time.Second))
-	for i := range steps {
-		steps[i].Run = s.live.Step(steps[i].Name, steps[i].Run)
+	s.live.Follow(steps, time.Now())
+	if serve := status.Open(s.places.status, s.status, s.log); serve != nil {
+		s.background("status", serve)
 	}
-	if s.places.status == "" {
-		return
-	}
-	listener, err := status.Listen(s.places.status)
-	if err != nil {
-		s.log.Error("node status is not served", "error", err)
-		return
-	}
-	s.background("status", func(ctx context.Context) error { return status.Serve(ctx, listener, s.status, s.log) })
 }
 
 // status is what `node status` shows.
@@ -91,27 +80,18 @@ func askMember(ctx context.Context, api etcdAPI, endpoint string, e *status.Etcd
 	if err != nil {
 		return err
 	}
-	e.Member, e.Cluster = hexID(own.Header.MemberId), hexID(own.Header.ClusterId)
-	e.Role, e.Leader = voterOr(own.IsLearner), own.Leader == own.Header.MemberId
+	e.Member, e.Cluster = status.ID(own.Header.MemberId), status.ID(own.Header.ClusterId)
+	e.Role, e.Leader = status.MemberRole(own.IsLearner), own.Leader == own.Header.MemberId
 	list, err := api.MemberList(ctx, clientv3.WithSerializable())
 	if err != nil {
 		return err
 	}
 	e.Members = nil
 	for _, m := range list.Members {
-		e.Members = append(e.Members, status.Member{Name: m.Name, ID: hexID(m.ID), Role: voterOr(m.IsLearner), Leader: m.ID == own.Leader})
+		e.Members = append(e.Members, status.Member{Name: m.Name, ID: status.ID(m.ID), Role: status.MemberRole(m.IsLearner), Leader: m.ID == own.Leader})
 	}
 	slices.SortFunc(e.Members, func(a, b status.Member) int { return strings.Compare(a.Name, b.Name) })
 	return nil
-}
-
-func hexID(id uint64) string { return strconv.FormatUint(id, 16) }
-
-func voterOr(learner bool) string {
-	if learner {
-		return status.Learner
-	}
-	return status.Voter
 }
 
 // tellSnapshots has shown how the last snapshot of this process went, beside the last that lies on the disk.

@@ -179,7 +179,7 @@ func (f Files) etcd() (*Etcd, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	e := &Etcd{Member: hex(id.Member), Cluster: hex(id.Cluster)}
+	e := &Etcd{Member: ID(id.Member), Cluster: ID(id.Cluster)}
 	if name, err := os.ReadFile(filepath.Join(etcd.Dir(f.DataDir), "name")); err == nil {
 		e.Name = strings.TrimSpace(string(name))
 	}
@@ -191,18 +191,20 @@ func (f Files) etcd() (*Etcd, error) {
 		return e, nil
 	}
 	for _, m := range known.Members {
-		e.Members = append(e.Members, Member{Name: m.Name, ID: hex(m.ID), Role: memberRole(m.IsLearner)})
+		e.Members = append(e.Members, Member{Name: m.Name, ID: ID(m.ID), Role: MemberRole(m.IsLearner)})
 		if m.ID == id.Member {
-			e.Role = memberRole(m.IsLearner)
+			e.Role = MemberRole(m.IsLearner)
 		}
 	}
 	slices.SortFunc(e.Members, func(a, b Member) int { return strings.Compare(a.Name, b.Name) })
 	return e, err
 }
 
-func hex(id uint64) string { return strconv.FormatUint(id, 16) }
+// ID is how etcd writes the number of a member or of a cluster.
+func ID(id uint64) string { return strconv.FormatUint(id, 16) }
 
-func memberRole(learner bool) string {
+// MemberRole is what a member is to its cluster.
+func MemberRole(learner bool) string {
 	if learner {
 		return Learner
 	}

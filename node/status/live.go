@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"keelson/node/loadbalancer"
+	"keelson/node/sequence"
 )
 
 // Live collects what only the running supervisor knows. The zero value is ready.
@@ -36,8 +37,16 @@ type note struct {
 	wait *Wait
 }
 
-// Step wraps a step of the start: while it runs it is what is waited for.
-func (l *Live) Step(name string, run func(context.Context) error) func(context.Context) error {
+// Follow tells of a start from its first step on: when it began, and which of its steps it waits for.
+func (l *Live) Follow(steps []sequence.Step, now time.Time) {
+	l.begin(now.UTC().Truncate(time.Second))
+	for i := range steps {
+		steps[i].Run = l.step(steps[i].Name, steps[i].Run)
+	}
+}
+
+// step wraps a step of the start: while it runs it is what is waited for.
+func (l *Live) step(name string, run func(context.Context) error) func(context.Context) error {
 	return func(ctx context.Context) error {
 		w := &Wait{For: name, Since: time.Now()}
 		l.mu.Lock()
@@ -67,8 +76,7 @@ func Reason(ctx context.Context, err error) {
 	n.wait.Reason = err.Error()
 }
 
-// Begin notes when the supervisor began, and Done that its start has come to its end.
-func (l *Live) Begin(now time.Time) {
+func (l *Live) begin(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.started = now

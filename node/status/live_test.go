@@ -19,12 +19,12 @@ func fill(t *testing.T, l *Live) Report {
 
 func TestLiveTellsWhatItWaitsFor(t *testing.T) {
 	l := new(Live)
-	l.Begin(noon())
+	l.begin(noon())
 	if r := fill(t, l); r.State != Starting || !r.Started.Equal(noon()) || len(r.Waiting) != 0 {
 		t.Errorf("before the first step: got %+v", r)
 	}
 	entered, leave := make(chan struct{}), make(chan error)
-	step := l.Step("etcd", func(ctx context.Context) error {
+	step := l.step("etcd", func(ctx context.Context) error {
 		Reason(ctx, errors.New("no leader"))
 		Reason(ctx, nil)
 		close(entered)
@@ -45,7 +45,7 @@ func TestLiveTellsWhatItWaitsFor(t *testing.T) {
 		t.Errorf("after it: got %+v", r)
 	}
 	broken := errors.New("broken")
-	if err := l.Step("x", func(context.Context) error { return broken })(t.Context()); err != broken {
+	if err := l.step("x", func(context.Context) error { return broken })(t.Context()); err != broken {
 		t.Errorf("the step's error: got %v", err)
 	}
 	if r := fill(t, l); len(r.Waiting) != 1 || r.Waiting[0].For != "x" {

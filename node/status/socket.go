@@ -55,6 +55,20 @@ func Listen(socket string) (net.Listener, error) {
 	return &gate{Listener: l, slots: make(chan struct{}, mostClients)}, nil
 }
 
+// Open opens the socket and returns what answers on it until a context ends: nil where no socket is wanted ("") or none can
+// be had. That is told and stops nobody, since a supervisor is one without it all the same.
+func Open(socket string, report func(context.Context) Report, log *slog.Logger) func(context.Context) error {
+	if socket == "" {
+		return nil
+	}
+	listener, err := Listen(socket)
+	if err != nil {
+		log.Error("node status is not served", "error", err)
+		return nil
+	}
+	return func(ctx context.Context) error { return Serve(ctx, listener, report, log) }
+}
+
 // Serve answers with reports until ctx ends.
 func Serve(ctx context.Context, l net.Listener, report func(context.Context) Report, log *slog.Logger) error {
 	return serve(ctx, l, report, log, readLimit)
