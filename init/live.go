@@ -122,13 +122,8 @@ func (m *machine) mountLiveState(ctx context.Context) error {
 		return m.mountStateOf(ctx, part)
 	}
 	m.con.Printf("state: in memory, it ends with the machine (%s)", oneLine(err))
-	return m.mountStateInMemory()
-}
-
-func (m *machine) mountStateInMemory() error {
 	if err := mount.StateInMemory(); err != nil {
 		return err
 	}
-	m.statePart = blockdev.Partition{}
 	return m.keepLog()
 }

@@ -138,7 +138,7 @@ func TestGUID(t *testing.T) {
 			t.Errorf("%q: got no error", bad)
 		}
 	}
-	if v := newGUID().String()[14]; v != '4' {
+	if v := NewGUID().String()[14]; v != '4' {
 		t.Errorf("random GUID has version %c", v)
 	}
 }
@@ -360,6 +360,14 @@ func TestDiskPartitionNames(t *testing.T) {
 		}
 		if p.Label != layout.LabelRootA || p.Size != testRoot*sector || fmt.Sprint(p) != want+" (KEELSON-ROOT-A)" {
 			t.Errorf("got %+v", p)
+		}
+	}
+}
+
+func TestPartitionName(t *testing.T) {
+	for disk, want := range map[string]string{"sdb": "sdb3", "nvme0n1": "nvme0n1p3", "mmcblk0": "mmcblk0p3"} {
+		if got := PartitionName(disk, 3); got != want {
+			t.Errorf("got %s, want %s", got, want)
 		}
 	}
 }

@@ -23,14 +23,19 @@ type Disk struct {
 // Partition is the partition of that number.
 func (d *Disk) Partition(number int) Partition {
 	e := d.Table.Entries[number-1]
-	name := d.Name
-	if c := name[len(name)-1]; '0' <= c && c <= '9' {
-		name += "p" // block/partitions/core.c: nvme0n1p3
-	}
 	return Partition{
-		Name: fmt.Sprintf("%s%d", name, number), Disk: d.Name, Number: number, Label: e.Name,
+		Name: PartitionName(d.Name, number), Disk: d.Name, Number: number, Label: e.Name,
 		Start: e.First * sector, Size: e.Sectors() * sector,
 	}
+}
+
+// PartitionName is the kernel's for a partition of a disk (block/partitions/core.c): a p goes between where the disk's name
+// ends with a digit, as in nvme0n1p3.
+func PartitionName(disk string, number int) string {
+	if c := disk[len(disk)-1]; '0' <= c && c <= '9' {
+		disk += "p"
+	}
+	return fmt.Sprintf("%s%d", disk, number)
 }
 
 // Grow fits the table of a disk to its size and tells the kernel. prepare is
@@ -54,7 +59,7 @@ func Grow(name string, log *slog.Logger, prepare func(f *os.File, start, size in
 	if err != nil {
 		return nil, fmt.Errorf("disk %s: %w", name, err)
 	}
-	t, err := Plan(old, sectors, newGUID)
+	t, err := Plan(old, sectors, NewGUID)
 	if err != nil {
 		return nil, fmt.Errorf("disk %s: %w", name, err)
 	}
@@ -134,8 +139,8 @@ func tellKernel(f *os.File, number int, old, now Entry) error {
 	return nil
 }
 
-// newGUID makes a random GUID (RFC 9562, version 4).
-func newGUID() GUID {
+// NewGUID makes a random GUID (RFC 9562, version 4).
+func NewGUID() GUID {
 	var g GUID
 	rand.Read(g[:])
 	g[7] = g[7]&0x0f | 0x40 // the version is in the high byte of a little endian field

@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"keelson/init/blockdev"
 	"keelson/init/ext4"
 	"keelson/init/mount"
 	"keelson/init/userdata"
@@ -79,7 +80,7 @@ func (c Config) filesystem(ctx context.Context, f userdata.Filesystem) error {
 		return err
 	}
 	if f.Partition > 0 {
-		name = partitionName(name, f.Partition)
+		name = blockdev.PartitionName(name, f.Partition)
 	}
 	if err := c.mayWrite(name); err != nil {
 		return err

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"unicode"
 )
 
 func (c Config) node(name string) string { return filepath.Join(c.Dev, name) }
@@ -133,13 +132,4 @@ func (c Config) mayWrite(name string) error {
 		return fmt.Errorf("%s is of the disk that the machine runs from, which is not for data", name)
 	}
 	return nil
-}
-
-// partitionName is the kernel's (block/partitions/core.c): a p goes between
-// where the disk's name ends in a digit.
-func partitionName(disk string, number int) string {
-	if unicode.IsDigit(rune(disk[len(disk)-1])) {
-		return fmt.Sprintf("%sp%d", disk, number)
-	}
-	return fmt.Sprintf("%s%d", disk, number)
 }

@@ -2,7 +2,6 @@ package datadisk
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -18,10 +17,6 @@ import (
 	"keelson/init/layout"
 	"keelson/init/userdata"
 )
-
-// linuxData is the type of an ordinary partition (UAPI group, discoverable
-// partitions specification).
-const linuxData = "0fc63daf-8483-4772-8e79-3d69d8477de4"
 
 const (
 	sector     = layout.SectorSize
@@ -86,11 +81,11 @@ func table(sectors uint64, parts []int) (*blockdev.Table, error) {
 	if sectors < uint64(len(parts)+2)*alignLBA {
 		return nil, fmt.Errorf("has %d MiB, which is too little for %d partitions", sectors*sector>>20, len(parts))
 	}
-	kind, err := blockdev.ParseGUID(linuxData)
+	kind, err := blockdev.ParseGUID(layout.TypeData)
 	if err != nil {
 		return nil, err
 	}
-	t := &blockdev.Table{Disk: newID(), Alternate: sectors - 1, FirstLBA: alignLBA, LastLBA: sectors - tailLBA - 1,
+	t := &blockdev.Table{Disk: blockdev.NewGUID(), Alternate: sectors - 1, FirstLBA: alignLBA, LastLBA: sectors - tailLBA - 1,
 		Entries: make([]blockdev.Entry, tableSlots)}
 	usable := (sectors-tailLBA)/alignLBA - 1 // MiB
 	at, percent := uint64(1), 0
@@ -100,7 +95,7 @@ func table(sectors uint64, parts []int) (*blockdev.Table, error) {
 		if end <= at {
 			return nil, fmt.Errorf("has no room for partition %d of %d %%", i+1, p)
 		}
-		t.Entries[i] = blockdev.Entry{Type: kind, ID: newID(), First: at * alignLBA, Last: end*alignLBA - 1, Name: fmt.Sprintf("data-%d", i+1)}
+		t.Entries[i] = blockdev.Entry{Type: kind, ID: blockdev.NewGUID(), First: at * alignLBA, Last: end*alignLBA - 1, Name: fmt.Sprintf("data-%d", i+1)}
 		at = end
 	}
 	return t, nil
@@ -148,12 +143,4 @@ func protective(sectors uint64) []byte {
 	binary.LittleEndian.PutUint32(entry[12:], uint32(min(sectors-1, 0xffffffff)))
 	b[510], b[511] = 0x55, 0xaa
 	return b
-}
-
-// newID makes a random GUID (RFC 9562, version 4, stored little endian).
-func newID() blockdev.GUID {
-	var g blockdev.GUID
-	rand.Read(g[:])
-	g[7], g[8] = g[7]&0x0f|0x40, g[8]&0x3f|0x80
-	return g
 }
