@@ -1,7 +1,6 @@
 package gce
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"hash/crc32"
@@ -39,19 +38,11 @@ func compress(ctx context.Context, w io.Writer, r io.Reader) error {
 		return b[:n], err == nil, err
 	}
 	worker := func() (func([]byte) ([]byte, error), error) {
-		var out bytes.Buffer
-		z, err := flate.NewWriter(&out, level)
-		return func(b []byte) ([]byte, error) {
-			out.Reset()
-			z.Reset(&out)
-			if _, err := z.Write(b); err != nil {
-				return nil, err
-			}
-			if err := z.Flush(); err != nil {
-				return nil, err
-			}
-			return bytes.Clone(out.Bytes()), nil
-		}, err
+		z, err := flate.NewWriter(io.Discard, level)
+		if err != nil {
+			return nil, err
+		}
+		return inorder.Pack(z, z.Flush), nil
 	}
 	emit := func(b []byte) error { _, err := w.Write(b); return err }
 	if err := inorder.Run(ctx, next, worker, emit); err != nil {

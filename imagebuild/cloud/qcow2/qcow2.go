@@ -6,12 +6,12 @@
 package qcow2
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
 
+	"keelson/imagebuild/cloud/inorder"
 	"keelson/imagebuild/cloud/sparse"
 
 	"github.com/klauspost/compress/flate"
@@ -65,24 +65,17 @@ func Write(ctx context.Context, w io.WriterAt, raw io.ReaderAt, size int64) erro
 // deflater makes a worker that returns a cluster compressed, or as it is where
 // that is no gain.
 func deflater() (func([]byte) ([]byte, error), error) {
-	var out bytes.Buffer
-	z, err := flate.NewWriterWindow(&out, window)
+	z, err := flate.NewWriterWindow(io.Discard, window)
 	if err != nil {
 		return nil, err
 	}
+	pack := inorder.Pack(z, z.Close)
 	return func(b []byte) ([]byte, error) {
-		out.Reset()
-		z.Reset(&out)
-		if _, err := z.Write(b); err != nil {
-			return nil, err
-		}
-		if err := z.Close(); err != nil {
-			return nil, err
-		}
-		if out.Len() >= len(b)-sector {
+		packed, err := pack(b)
+		if err == nil && len(packed) >= len(b)-sector {
 			return b, nil
 		}
-		return bytes.Clone(out.Bytes()), nil
+		return packed, err
 	}, nil
 }
 

@@ -7,12 +7,12 @@
 package vmdk
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
 
+	"keelson/imagebuild/cloud/inorder"
 	"keelson/imagebuild/cloud/sparse"
 
 	"github.com/klauspost/compress/zlib"
@@ -69,22 +69,11 @@ func Write(ctx context.Context, w io.Writer, raw io.ReaderAt, size int64, option
 }
 
 func compressor() (func([]byte) ([]byte, error), error) {
-	var out bytes.Buffer
-	z, err := zlib.NewWriterLevel(&out, level)
+	z, err := zlib.NewWriterLevel(io.Discard, level)
 	if err != nil {
 		return nil, err
 	}
-	return func(b []byte) ([]byte, error) {
-		out.Reset()
-		z.Reset(&out)
-		if _, err := z.Write(b); err != nil {
-			return nil, err
-		}
-		if err := z.Close(); err != nil {
-			return nil, err
-		}
-		return bytes.Clone(out.Bytes()), nil
-	}, nil
+	return inorder.Pack(z, z.Close), nil
 }
 
 // file is what has been written of one.
