@@ -14,38 +14,14 @@ import (
 	"keelson/imagebuild/authenticode"
 	"keelson/imagebuild/internal/debfile"
 	"keelson/imagebuild/internal/testkey"
+	"keelson/imagebuild/internal/testpe"
 	"keelson/imagebuild/uki"
 )
-
-// program is a small PE32+ image: headers of 512 bytes, one section, a tail.
-func program(tail int) []byte {
-	le := binary.LittleEndian
-	const pe, opt, table = 0x40, 0x40 + 24, 0x40 + 24 + 240
-	b := make([]byte, 1024+tail)
-	copy(b, "MZ")
-	le.PutUint32(b[0x3c:], pe)
-	copy(b[pe:], "PE\x00\x00\x64\x86\x01\x00")
-	le.PutUint16(b[pe+20:], 240)
-	le.PutUint16(b[opt:], 0x20b)
-	le.PutUint32(b[opt+32:], 512)
-	le.PutUint32(b[opt+36:], 512)
-	le.PutUint32(b[opt+60:], 512)
-	le.PutUint32(b[opt+108:], 16)
-	copy(b[table:], ".text")
-	le.PutUint32(b[table+8:], 512)
-	le.PutUint32(b[table+12:], 4096)
-	le.PutUint32(b[table+16:], 512)
-	le.PutUint32(b[table+20:], 512)
-	for i := 512; i < len(b); i++ {
-		b[i] = byte(i)
-	}
-	return b
-}
 
 func TestSignAndVerify(t *testing.T) {
 	p := testkey.New(t, "Keelson test")
 	for _, tail := range []int{0, 3, 8, 501} {
-		image := program(tail)
+		image := testpe.Program(512, tail)
 		before := bytes.Clone(image)
 		signed, err := authenticode.Sign(image, p)
 		if err != nil {
@@ -75,14 +51,14 @@ func TestSignAndVerify(t *testing.T) {
 			t.Errorf("signing twice: got %v", err)
 		}
 	}
-	if _, err := authenticode.Verify(program(0)); !errors.Is(err, authenticode.ErrUnsigned) {
+	if _, err := authenticode.Verify(testpe.Program(512, 0)); !errors.Is(err, authenticode.ErrUnsigned) {
 		t.Errorf("Verify of an unsigned image: got %v", err)
 	}
 }
 
 // Every byte of the image is covered, but for the checksum.
 func TestVerifyChanged(t *testing.T) {
-	image := program(24)
+	image := testpe.Program(512, 24)
 	signed, err := authenticode.Sign(image, testkey.New(t, "signer"))
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +94,7 @@ func TestRefuses(t *testing.T) {
 		{"signature outside", func(b []byte) []byte { le.PutUint32(b[opt+144:], 4096); le.PutUint32(b[opt+148:], 64); return b }, "at the end of the file"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := c.edit(program(0))
+			b := c.edit(testpe.Program(512, 0))
 			if _, err := authenticode.Sign(b, p); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("Sign: got %v, want an error with %q", err, c.want)
 			}
@@ -240,12 +216,12 @@ func find(t *testing.T, program, pkg string) string {
 
 func FuzzParse(f *testing.F) {
 	p := testkey.New(f, "signer")
-	signed, err := authenticode.Sign(program(5), p)
+	signed, err := authenticode.Sign(testpe.Program(512, 5), p)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(signed)
-	f.Add(program(0))
+	f.Add(testpe.Program(512, 0))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, _ = authenticode.Verify(b)
 		// What can be signed must verify, and with the same digest.

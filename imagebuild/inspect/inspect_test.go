@@ -18,37 +18,13 @@ import (
 	"keelson/imagebuild/erofs"
 	"keelson/imagebuild/esp"
 	"keelson/imagebuild/internal/testkey"
+	"keelson/imagebuild/internal/testpe"
 	"keelson/imagebuild/pkcs7"
 	"keelson/imagebuild/tree"
 	"keelson/imagebuild/uki"
 	"keelson/imagebuild/verity"
 	"keelson/init/layout"
 )
-
-// program is a small PE32+ image with room for more sections.
-func program() []byte {
-	le := binary.LittleEndian
-	const pe, opt, table = 0x40, 0x40 + 24, 0x40 + 24 + 240
-	b := make([]byte, 2048)
-	copy(b, "MZ")
-	le.PutUint32(b[0x3c:], pe)
-	copy(b[pe:], "PE\x00\x00\x64\x86\x01\x00")
-	le.PutUint16(b[pe+20:], 240)
-	le.PutUint16(b[opt:], 0x20b)
-	le.PutUint32(b[opt+32:], 512)
-	le.PutUint32(b[opt+36:], 512)
-	le.PutUint32(b[opt+60:], 1024)
-	le.PutUint32(b[opt+108:], 16)
-	copy(b[table:], ".text")
-	le.PutUint32(b[table+8:], 1024)
-	le.PutUint32(b[table+12:], 4096)
-	le.PutUint32(b[table+16:], 1024)
-	le.PutUint32(b[table+20:], 1024)
-	for i := 1024; i < len(b); i++ {
-		b[i] = byte(i)
-	}
-	return b
-}
 
 const release = "ID=keelson\nPRETTY_NAME=\"Keelson 1\"\nBUILD_ID=c0ffee\n"
 
@@ -75,7 +51,7 @@ func image(t *testing.T, p *pkcs7.Pair) string {
 	hashes, err := verity.Append(rootFile, size, verity.Derive([]byte("seed")))
 	must(err)
 
-	loader, sign := program(), func(b []byte) []byte {
+	loader, sign := testpe.Program(1024, 0), func(b []byte) []byte {
 		if p == nil {
 			return b
 		}
@@ -83,7 +59,7 @@ func image(t *testing.T, p *pkcs7.Pair) string {
 		must(err)
 		return signed
 	}
-	kernel, err := uki.Build(program(), uki.Parts{
+	kernel, err := uki.Build(testpe.Program(1024, 0), uki.Parts{
 		OSRelease: []byte(release), Uname: "6.12", Initrd: []byte("initrd"), Linux: bytes.Repeat([]byte("linux"), 20_000),
 		Cmdline: fmt.Sprintf("quiet %s=%s %s=%d", layout.ParamVerity, hashes.Verity, layout.ParamEpoch, epoch.Unix()),
 	})
@@ -195,7 +171,7 @@ func TestChangedByte(t *testing.T) {
 		{"volume's label", espAt + 71, regionESP},
 		{"volume's FSInfo", espAt + sector + 488, regionESP},
 		{"allocation table", espAt + 32*sector + 40, regionESP},
-		{"loader", espAt + bytes.Index(b[espAt:], program()[1024:1060]) + 7, regionLoader},
+		{"loader", espAt + bytes.Index(b[espAt:], testpe.Program(1024, 0)[1024:1060]) + 7, regionLoader},
 		{"kernel image", kernelAt + 50_000, regionUKI},
 		{"file for BIOS", espAt + bytes.Index(b[espAt:], []byte("timeout 0")), regionESP},
 		{"hashes", sumsAt - 5, regionESP},
@@ -330,11 +306,11 @@ func TestAddedFile(t *testing.T) {
 // A kernel image too many, though the same signer signed it, is not what was built.
 func TestSecondKernel(t *testing.T) {
 	p := testkey.New(t, "signer")
-	signed, err := authenticode.Sign(program(), p)
+	signed, err := authenticode.Sign(testpe.Program(1024, 0), p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	kernel, err := uki.Build(program(), uki.Parts{
+	kernel, err := uki.Build(testpe.Program(1024, 0), uki.Parts{
 		OSRelease: []byte(release), Uname: "6.12", Initrd: []byte("i"), Linux: []byte("l"),
 		Cmdline: fmt.Sprintf("%s=%x:1:%x", layout.ParamVerity, make([]byte, 32), make([]byte, layout.VeritySaltLen)),
 	})
@@ -352,7 +328,7 @@ func TestSecondKernel(t *testing.T) {
 	}{
 		{"one", map[string][]byte{"/EFI/BOOT/BOOTX64.EFI": signed, "/EFI/Linux/a.efi": kernel}, 0, true},
 		{"two", map[string][]byte{"/EFI/Linux/a.efi": kernel, "/EFI/Linux/b.efi": kernel}, 1, true},
-		{"an unsigned one", map[string][]byte{"/EFI/Linux/a.efi": kernel, "/EFI/BOOT/BOOTX64.EFI": program()}, 0, false},
+		{"an unsigned one", map[string][]byte{"/EFI/Linux/a.efi": kernel, "/EFI/BOOT/BOOTX64.EFI": testpe.Program(1024, 0)}, 0, false},
 		{"none", map[string][]byte{"/EFI/BOOT/BOOTX64.EFI": signed}, 1, false},
 		{"no kernel image", map[string][]byte{"/EFI/Linux/a.efi": signed}, 2, false},
 	} {
@@ -417,7 +393,7 @@ func TestRings(t *testing.T) {
 }
 
 func FuzzKernel(f *testing.F) {
-	f.Add(program())
+	f.Add(testpe.Program(1024, 0))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if k, err := readKernel(b); err == nil && len(k.verity.RootHash) != 32 {
 			t.Fatalf("root hash of %d bytes", len(k.verity.RootHash))
