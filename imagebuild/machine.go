@@ -3,6 +3,9 @@ package main
 import (
 	"fmt"
 	"runtime"
+
+	"keelson/imagebuild/disk"
+	"keelson/init/layout"
 )
 
 // machine is what is called differently on each architecture.
@@ -37,17 +40,31 @@ func (s *state) machine() machine {
 // foreign says that programs in C need another compiler than this machine's.
 func foreign(arch string) bool { return arch != runtime.GOARCH }
 
-// diskParts are the files that the disk's partitions hold.
-func (s *state) diskParts() []string {
-	if s.machine().bios {
-		return []string{s.part("core.img"), s.part("esp.img"), s.part("root.erofs")}
+// diskParts are the files that a disk's partitions hold, where esp is the EFI system partition.
+func (s *state) diskParts(esp string) []string {
+	files := []string{s.part("core.img"), s.part(esp), s.part("root.erofs")}
+	if !s.machine().bios {
+		return files[1:]
 	}
-	return []string{s.part("esp.img"), s.part("root.erofs")}
+	return files
+}
+
+// diskPartitions are the entries of the same partitions.
+func (s *state) diskPartitions(espSize int64, root disk.Partition) []disk.Partition {
+	all := []disk.Partition{
+		{Number: layout.NumberBIOS, Label: layout.LabelBIOS, Type: layout.TypeBIOSBoot, Size: layout.BIOSSize},
+		{Number: layout.NumberESP, Label: layout.LabelESP, Type: layout.TypeESP, Size: espSize},
+		root,
+	}
+	if !s.machine().bios {
+		return all[1:]
+	}
+	return all
 }
 
 // espFiles are those of the stage that makes the ESP, and what BIOS machines
 // boot from.
 func espFiles(s *state) []string {
-	parts := s.diskParts()
+	parts := s.diskParts("esp.img")
 	return parts[:len(parts)-1]
 }

@@ -323,7 +323,7 @@ func (s *state) grubCore() (grub.Core, error) {
 }
 
 func diskKey(s *state) (string, error) {
-	sums, err := s.hashes(s.diskParts()...)
+	sums, err := s.hashes(s.diskParts("esp.img")...)
 	return keyOf("disk", sums, string(s.seed())), err
 }
 
@@ -336,15 +336,9 @@ func writeDisk(_ context.Context, s *state) error {
 	if err != nil {
 		return err
 	}
-	partitions := []disk.Partition{
-		{Number: layout.NumberBIOS, Label: layout.LabelBIOS, Type: layout.TypeBIOSBoot, Size: layout.BIOSSize},
-		{Number: layout.NumberESP, Label: layout.LabelESP, Type: layout.TypeESP, Size: layout.ESPSize},
-		{Number: layout.NumberRootA, Label: layout.LabelRootA, Type: rootType, Attrs: layout.AttrRoot},
-	}
-	if !s.machine().bios {
-		partitions = partitions[1:]
-	}
-	end, err := fill(partitions, s.diskParts())
+	partitions := s.diskPartitions(layout.ESPSize,
+		disk.Partition{Number: layout.NumberRootA, Label: layout.LabelRootA, Type: rootType, Attrs: layout.AttrRoot})
+	end, err := fill(partitions, s.diskParts("esp.img"))
 	defer end()
 	if err != nil {
 		return err

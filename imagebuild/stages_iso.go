@@ -57,17 +57,8 @@ func writeLiveESP(_ context.Context, s *state) error {
 	return s.system(core, "live-esp.img", "live.efi", s.liveCmdline(), liveESPSize)
 }
 
-// isoParts are the files of the medium's partitions, in their order.
-func (s *state) isoParts() []string {
-	files := []string{s.part("core.img"), s.part("live-esp.img"), s.part("root.erofs")}
-	if !s.machine().bios {
-		return files[1:]
-	}
-	return files
-}
-
 func isoKey(s *state) (string, error) {
-	sums, err := s.hashes(s.isoParts()...)
+	sums, err := s.hashes(s.diskParts("live-esp.img")...)
 	return keyOf("iso", sums, string(s.seed()), s.source.Version, s.epoch()), err
 }
 
@@ -76,16 +67,10 @@ func writeISO(_ context.Context, s *state) error {
 	if err != nil {
 		return err
 	}
-	partitions := []disk.Partition{
-		{Number: layout.NumberBIOS, Label: layout.LabelBIOS, Type: layout.TypeBIOSBoot, Size: layout.BIOSSize},
-		{Number: layout.NumberESP, Label: layout.LabelESP, Type: layout.TypeESP, Size: liveESPSize},
-		// No type that other systems start or mount by themselves.
-		{Number: layout.NumberLive, Label: layout.LabelLive, Type: layout.TypeData, Attrs: layout.AttrRoot},
-	}
-	if !s.machine().bios {
-		partitions = partitions[1:]
-	}
-	end, err := fill(partitions, s.isoParts())
+	// No type that other systems start or mount by themselves.
+	partitions := s.diskPartitions(liveESPSize,
+		disk.Partition{Number: layout.NumberLive, Label: layout.LabelLive, Type: layout.TypeData, Attrs: layout.AttrRoot})
+	end, err := fill(partitions, s.diskParts("live-esp.img"))
 	defer end()
 	if err != nil {
 		return err
