@@ -27,6 +27,7 @@ import (
 	"keelson/node/loadbalancer"
 	"keelson/node/sequence"
 	"keelson/node/status"
+	"keelson/node/supervisorapi"
 	"keelson/node/supervisorclient"
 	"keelson/node/systemimage"
 	"keelson/node/token"
@@ -50,6 +51,7 @@ type places struct {
 	apiServer  string
 	apiPort    string // of servers
 	status     string // the socket of `node status`; empty: none
+	listen     string // the embedded registry
 }
 
 func defaultPlaces() places {
@@ -61,6 +63,7 @@ func defaultPlaces() places {
 		apiServer:  "127.0.0.1:6443",
 		apiPort:    apiPort,
 		status:     status.DefaultSocket,
+		listen:     supervisorapi.DefaultAddress,
 	}
 }
 
@@ -100,6 +103,7 @@ type Agent struct {
 	firstUsed   string                   // hash of an authority that was trusted because it was the first one seen
 	tunnels     *tunnel.Set
 	kubelet     *worker.Kubelet
+	registry    *registry // nil where the cluster has none
 
 	live status.Live // what `node status` tells
 

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+
+	"keelson/node/mirror"
 )
 
 // apiServer is a kube-apiserver that knows its version and whether it is ready.
@@ -28,7 +30,15 @@ func (c *cluster) apiServer(w http.ResponseWriter, r *http.Request) {
 			c.hold(w, r)
 			return
 		}
-		if got, want := r.URL.Query().Get("fieldSelector"), "metadata.name=w-1"; got != want {
+		got, want := r.URL.Query().Get("fieldSelector"), "metadata.name=w-1"
+		if r.URL.Query().Get("labelSelector") == mirror.Label+"=true" {
+			if got := r.TLS.PeerCertificates[0].Subject.CommonName; got != "system:rke2-controller" {
+				c.t.Errorf("all nodes asked for by %s, which may not", got)
+			}
+			io.WriteString(w, `{"kind":"NodeList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}`)
+			return
+		}
+		if got != want {
 			c.t.Errorf("nodes asked for with %q, want %q: kubelets may see their own alone", got, want)
 		}
 		io.WriteString(w, `{"kind":"NodeList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[{"metadata":{"name":"w-1"},"status":{"conditions":[{"type":"Ready","status":"True"}]}}]}`)

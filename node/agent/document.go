@@ -23,6 +23,7 @@ type document struct {
 	DisableCCM       bool
 	DisableKubeProxy bool
 	SupervisorPort   int
+	EmbeddedRegistry bool
 	CNI              string // our servers alone say it; of an RKE2 server the agent keeps its own
 }
 
@@ -50,6 +51,7 @@ func parseDocument(content []byte) (document, error) {
 func (d document) apply(c config.Config, h config.Host) (config.Config, error) {
 	c.ClusterDomain = d.ClusterDomain
 	c.DisableCloudController = d.DisableCCM
+	c.EmbeddedRegistry = d.EmbeddedRegistry
 	c.DisableKubeProxy = c.DisableKubeProxy || d.DisableKubeProxy
 	switch d.CNI {
 	case "":

@@ -33,13 +33,15 @@ func TestDocument(t *testing.T) {
 		name, text, fails string
 		check             func(config.Config) bool
 	}{
-		{"as k3s writes it", `{"ClusterDomain":"x.y","ClusterDNSs":["10.96.0.10"],"ClusterIPRanges":[` + net4 + `],"ServiceIPRanges":[` + svc4 + `],"DisableCCM":true,"DisableKubeProxy":true}`, "",
+		{"as k3s writes it", `{"ClusterDomain":"x.y","ClusterDNSs":["10.96.0.10"],"ClusterIPRanges":[` + net4 + `],"ServiceIPRanges":[` + svc4 + `],"DisableCCM":true,"DisableKubeProxy":true,"EmbeddedRegistry":true}`, "",
 			func(c config.Config) bool {
-				return c.ClusterDomain == "x.y" && c.ClusterDNS[0].String() == "10.96.0.10" && c.ServiceCIDR[0].String() == "10.96.0.0/12" &&
+				return c.EmbeddedRegistry && c.ClusterDomain == "x.y" && c.ClusterDNS[0].String() == "10.96.0.10" && c.ServiceCIDR[0].String() == "10.96.0.0/12" &&
 					c.ClusterCIDR[0].String() == "10.42.0.0/16" && c.DisableCloudController && c.DisableKubeProxy && slices.Equal(c.NodeIP, parse("10.0.2.15"))
 			}},
 		{"one of each alone", `{"ClusterDomain":"x","ClusterDNS":"10.96.0.10","ClusterIPRange":` + net4 + `,"ServiceIPRange":` + svc4 + `}`, "",
-			func(c config.Config) bool { return c.ClusterDNS[0].String() == "10.96.0.10" && !c.DisableKubeProxy }},
+			func(c config.Config) bool {
+				return c.ClusterDNS[0].String() == "10.96.0.10" && !c.DisableKubeProxy && !c.EmbeddedRegistry
+			}},
 		{"two families", `{"ClusterDomain":"x","ClusterDNSs":["10.96.0.10","fd00:43::a"],"ClusterIPRanges":[` + net4 + `,` + net6 + `],"ServiceIPRanges":[` + svc4 + `,` + svc6 + `]}`, "cni: flannel", nil},
 		{"no JSON", `hello`, "read the cluster's settings", nil},
 		{"something else", `{"kind":"Status"}`, "is it a server of a cluster", nil},

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/version"
 
 	"keelson/node/kubelet"
+	"keelson/node/mirror"
 	"keelson/node/nodeobject"
 	"keelson/node/staticpod"
 	"keelson/node/trust"
@@ -74,6 +75,7 @@ func (a *Agent) markNode(ctx context.Context) error {
 		nodeobject.AnnotationHostname: a.settings.NodeName,
 		nodeobject.AnnotationInternal: texts(a.settings.NodeIP),
 	}}
+	mirror.Mark(&marks, a.settings.EmbeddedRegistry)
 	if a.firstUsed != "" {
 		marks.Annotations[nodeobject.AnnotationFirstUse] = a.firstUsed
 	}
@@ -154,6 +156,9 @@ func (a *Agent) renew(ctx context.Context) (time.Duration, error) {
 	}
 	if len(written) > 0 {
 		a.log.Info("certificates renewed", "written", written, "due", due)
+		if err := a.registry.install(); err != nil {
+			return lookAgain, err
+		}
 		if err := a.writeProxy(ctx); err != nil {
 			return lookAgain, err
 		}

@@ -52,6 +52,7 @@ func Of(c config.Config) Critical {
 		DisableServiceLB:   true,
 		EncryptSecrets:     true,
 		EncryptProvider:    c.SecretsEncryptionProvider,
+		EmbeddedRegistry:   c.EmbeddedRegistry,
 		FlannelBackend:     "none",
 		EgressSelectorMode: c.EgressSelectorMode,
 		SupervisorMetrics:  c.SupervisorMetrics,

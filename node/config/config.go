@@ -161,6 +161,7 @@ type Config struct {
 
 	// Images.
 	PrivateRegistry                string // private-registry: path of registries.yaml
+	EmbeddedRegistry               bool   // embedded-registry: nodes share images
 	DisableDefaultRegistryEndpoint bool   // disable-default-registry-endpoint
 
 	// Security.

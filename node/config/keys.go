@@ -103,6 +103,7 @@ func honoured() []Key {
 		{Name: "enable-pprof", Doc: "serve profiles of the supervisor at :9345/debug/pprof/, to whom RBAC lets get that path", bind: func(c *Config) any { return &c.EnablePprof }},
 
 		{Name: "private-registry", Doc: "path of registries.yaml", check: absolute, bind: func(c *Config) any { return &c.PrivateRegistry }},
+		{Name: "embedded-registry", Doc: "nodes share images of the registries that registries.yaml has mirrors for; agents follow the servers", bind: func(c *Config) any { return &c.EmbeddedRegistry }},
 		{Name: "disable-default-registry-endpoint", Doc: "with a mirror set, never fall back to the registry itself", bind: func(c *Config) any { return &c.DisableDefaultRegistryEndpoint }},
 
 		{Name: "secrets-encryption-provider", Doc: "aescbc or secretbox", check: provider, bind: func(c *Config) any { return &c.SecretsEncryptionProvider }},

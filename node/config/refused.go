@@ -25,7 +25,6 @@ func refused() []Key {
 		{Name: "cloud-provider-config", Reason: cloud, Neutral: []string{""}},
 		{Name: "profile", Reason: "the CIS profile comes in a later version", Neutral: []string{""}},
 		{Name: "selinux", Reason: "the kernel runs without an SELinux policy", Neutral: []string{"false"}},
-		{Name: "embedded-registry", Reason: "the embedded registry comes in a later version", Neutral: []string{"false"}},
 		{Name: "with-node-id", Reason: "node names with a generated suffix come in a later version", Neutral: []string{"false"}},
 		{Name: "image-credential-provider-bin-dir", Reason: plugins, Neutral: []string{""}},
 		{Name: "image-credential-provider-config", Reason: plugins, Neutral: []string{""}},

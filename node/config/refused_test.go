@@ -32,7 +32,6 @@ func TestRefusedKeysNameTheirReason(t *testing.T) {
 		{"cloud-provider-config", "/etc/cloud.conf", cloud, "remove it"},
 		{"profile", "cis", "the CIS profile comes in a later version", "remove it"},
 		{"selinux", "true", "the kernel runs without an SELinux policy", "remove it or set it to false"},
-		{"embedded-registry", "true", "the embedded registry comes in a later version", "remove it or set it to false"},
 		{"with-node-id", "true", "node names with a generated suffix come in a later version", "remove it or set it to false"},
 		{"image-credential-provider-bin-dir", "/opt/bin", plugins, "remove it"},
 		{"image-credential-provider-config", "/opt/config", plugins, "remove it"},

@@ -24,7 +24,7 @@ func RenderHosts(r Registries, noDefault bool) map[string][]byte {
 	mirrored := map[string]bool{}
 	for _, m := range r.Mirrors {
 		mirrored[m.Registry] = true
-		out[folder(m.Registry)] = r.render(m, noDefault && len(m.Endpoints) > 0)
+		out[folder(m.Registry)] = r.render(m, noDefault && len(m.Endpoints) > 0 && !m.KeepDefault)
 	}
 	for _, h := range r.Configs {
 		if !mirrored[h.Name] && h.hasTLS() {
@@ -72,7 +72,7 @@ func (r Registries) render(m Mirror, noDefault bool) []byte {
 // root returns the root of the API at a mirror, and whether it is one of its own.
 func (m Mirror) root(endpoint *url.URL) (*url.URL, bool) {
 	u := *endpoint
-	if own := ownEndpoint(m.Registry); m.Prefix != "" && (own == nil || own.String() != u.String()) {
+	if own := ownEndpoint(m.Registry); m.Prefix != "" && u.Host != EmbeddedAddress && (own == nil || own.String() != u.String()) {
 		u.Path = path.Join(u.Path, m.Prefix)
 	}
 	return &u, u.Path != "/v2"

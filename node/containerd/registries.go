@@ -21,6 +21,8 @@ type Mirror struct {
 	Registry  string     // host[:port], or "*" for every registry that is not named
 	Endpoints []*url.URL // in the order they are tried
 	Prefix    string     // path that rewrite puts before every repository, without slashes around it
+	// KeepDefault leaves the registry itself behind the endpoints even where others lose it.
+	KeepDefault bool
 }
 
 // Host says how to talk to one registry or mirror.

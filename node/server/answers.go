@@ -2,8 +2,12 @@ package server
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"os"
 
 	"keelson/node/supervisorclient"
 	"keelson/node/telemetry"
@@ -14,11 +18,30 @@ func (s *Server) clusterConfig(context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := json.Marshal(documentOf(s.settings, kubernetes))
+	d := documentOf(s.settings, kubernetes)
+	if d.EmbeddedRegistry {
+		if d.IPSECPSK, err = s.preSharedKey(); err != nil {
+			return nil, err
+		}
+	}
+	out, err := json.Marshal(d)
 	if err != nil {
 		return nil, fmt.Errorf("render the cluster's settings: %w", err)
 	}
 	return out, nil
+}
+
+// preSharedKey is what agents of RKE2 need to start where there is the embedded registry: 32 bytes that all servers say
+// alike (k3s pkg/agent/config). Their libp2p shuts out whoever does not know it; Keelson's nodes never look at it. It is
+// derived of an authority's key, of which it tells nothing.
+func (s *Server) preSharedKey() (string, error) {
+	key, err := os.ReadFile(s.server("tls", "client-ca.key"))
+	if err != nil {
+		return "", fmt.Errorf("derive a pre-shared key: %w", err)
+	}
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("embedded registry, pre-shared key"))
+	return hex.EncodeToString(mac.Sum(nil)), nil
 }
 
 // startTelemetry serves the supervisor's metrics and profiles, where the settings ask for them.

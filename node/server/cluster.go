@@ -21,6 +21,7 @@ import (
 	"keelson/node/endpoints"
 	"keelson/node/etcd"
 	"keelson/node/member"
+	"keelson/node/mirror"
 	"keelson/node/nodeobject"
 	"keelson/node/readiness"
 	"keelson/node/systempods"
@@ -154,6 +155,7 @@ func (s *Server) markNode(ctx context.Context) error {
 		},
 	}
 	s.markRoles(&marks)
+	mirror.Mark(&marks, s.settings.EmbeddedRegistry)
 	if external := texts(s.settings.NodeExternalIP); len(external) > 0 {
 		marks.Annotations[nodeobject.AnnotationExternal] = strings.Join(external, ",")
 	}

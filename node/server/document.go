@@ -12,9 +12,9 @@ import (
 // document is what /v1-rke2/config answers: the settings that servers must agree on, and what an agent reads of the
 // rest, under the names of k3s's fields (k3s pkg/daemons/config/types.go, Control; pkg/agent/config reads them).
 //
-// Every agent may ask for it, so it holds nothing that is or may hold a secret: no token, no pre-shared key (IPSECPSK)
-// and no Extra...Args, which people put passwords and keys of webhooks and clouds in. An RKE2 agent reads the key for
-// the embedded registry alone, and none of the arguments.
+// Every agent may ask for it, so it holds nothing that is or may hold a secret: no token, no pre-shared key that
+// protects anything, and no Extra...Args, which people put passwords and keys of webhooks and clouds in. An RKE2 agent
+// reads the key (IPSECPSK) for the embedded registry alone, and none of the arguments.
 type document struct {
 	agreement.Critical
 	AdvertisePort            int
@@ -43,6 +43,8 @@ type document struct {
 	// their network as the other says. RKE2 reads neither.
 	KubernetesVersion string `json:",omitempty"`
 	CNI               string `json:",omitempty"`
+	// IPSECPSK is there with the embedded registry alone, and of no use to anything of ours (preSharedKey).
+	IPSECPSK string `json:",omitempty"`
 }
 
 // documentOf takes the document out of resolved settings.

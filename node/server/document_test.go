@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"flag"
 	"net/netip"
@@ -79,5 +80,47 @@ func TestFlagOf(t *testing.T) {
 		if got := flagOf(c.args, "tls-min-version"); got != c.want {
 			t.Errorf("%v: got %q, want %q", c.args, got, c.want)
 		}
+	}
+}
+
+// With the embedded registry RKE2's agents need a key of 32 bytes in hexadecimal form, which all servers say alike and
+// which tells nothing of what it is made of. Without it there is none.
+func TestPreSharedKey(t *testing.T) {
+	key := func(s *Server) string {
+		t.Helper()
+		prepare(t, s)
+		out, err := s.clusterConfig(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var d struct {
+			EmbeddedRegistry bool
+			IPSECPSK         string
+		}
+		if err := json.Unmarshal(out, &d); err != nil || d.EmbeddedRegistry != s.settings.EmbeddedRegistry {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return d.IPSECPSK
+	}
+	if got := key(newServer(t, nil)); got != "" {
+		t.Errorf("without the embedded registry: got %q", got)
+	}
+	sharing := func(c *config.Config) { c.EmbeddedRegistry = true }
+	one, other := newServer(t, sharing), newServer(t, sharing)
+	first := key(one)
+	if raw, err := hex.DecodeString(first); err != nil || len(raw) != 32 {
+		t.Errorf("got %q, %v, want 32 bytes", first, err)
+	}
+	if again := key(one); again != first {
+		t.Errorf("asked again: got %q, want %q", again, first)
+	}
+	if others := key(other); others == first {
+		t.Error("two clusters have the same key")
+	}
+	if err := os.Remove(one.server("tls", "client-ca.key")); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := one.clusterConfig(t.Context()); err == nil {
+		t.Errorf("without an authority: got %s", out)
 	}
 }

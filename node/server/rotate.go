@@ -228,6 +228,9 @@ func (s *Server) install() error {
 			h.Profiles = t.Profiles()
 		}
 	}
+	if m := s.registry.Load(); m != nil {
+		h.Registry = m
+	}
 	if m := s.snapshots.Load(); m != nil {
 		h.Snapshot = m.Handler()
 	}

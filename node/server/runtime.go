@@ -55,6 +55,20 @@ func (s *Server) startKubelet(ctx context.Context) error {
 	return nil
 }
 
+// startRegistry begins to share images with the cluster's other nodes.
+func (s *Server) startRegistry(context.Context) error {
+	w, err := s.worker()
+	if err != nil {
+		return err
+	}
+	m, err := w.Registry(s.settings, s.client, supervisorPort, s.nodeTLS)
+	if err != nil {
+		return err
+	}
+	s.registry.Store(m)
+	return s.install()
+}
+
 // applyRegistries turns registries.yaml into containerd's files, as the start of containerd does.
 func (s *Server) applyRegistries() error { return worker.ApplyRegistries(s.cfg.Settings) }
 

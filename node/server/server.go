@@ -29,6 +29,7 @@ import (
 	"keelson/node/etcdsnapshot"
 	"keelson/node/gate"
 	"keelson/node/loadbalancer"
+	"keelson/node/mirror"
 	"keelson/node/nodeobject"
 	"keelson/node/nodepassword"
 	"keelson/node/pki"
@@ -140,6 +141,7 @@ type Server struct {
 	directory     atomic.Pointer[nodeobject.Directory] // nil before kube-apiserver serves
 	snapshots     atomic.Pointer[etcdsnapshot.Manager] // the same
 	telemetry     atomic.Pointer[telemetry.Telemetry]  // the same
+	registry      atomic.Pointer[mirror.Mirror]        // the same, and where the settings want none
 	encryption    atomic.Pointer[reencryption.Manager] // the same
 	recordChanged chan struct{}                        // tells the encryption announcer
 	installed     sync.Mutex                           // one set of answers at a time, made of the latest

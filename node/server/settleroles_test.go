@@ -81,13 +81,14 @@ func TestStepsOfRoles(t *testing.T) {
 		change  func(*config.Config)
 		skipped []string
 	}{
-		{"all", func(*config.Config) {}, []string{"balancer of kube-apiservers", "balancer of etcd", "others' etcd", "others' kube-apiservers", "members alone"}},
+		{"all", func(*config.Config) {}, []string{"balancer of kube-apiservers", "balancer of etcd", "others' etcd", "others' kube-apiservers", "members alone", "registry"}},
+		{"sharing images", func(c *config.Config) { c.EmbeddedRegistry = true }, []string{"balancer of kube-apiservers", "balancer of etcd", "others' etcd", "others' kube-apiservers", "members alone"}},
 		{"without etcd", func(c *config.Config) { c.DisableEtcd = true }, []string{
 			"reset", "balancer of kube-apiservers", "etcd member", "etcd pod", "resets", "etcd", "others' kube-apiservers", "membership", "reset's end", "members",
-			"members alone", "snapshots", "etcd care",
+			"members alone", "snapshots", "registry", "etcd care",
 		}},
 		{"etcd alone", etcdAlone, []string{
-			"gate", "balancer of etcd", "apiserver pod", "manifests", "others' etcd", "joined apiserver pod", "add-ons", "cloud controller", "members", "endpoints",
+			"gate", "balancer of etcd", "apiserver pod", "manifests", "others' etcd", "joined apiserver pod", "add-ons", "cloud controller", "members", "endpoints", "registry",
 		}},
 	} {
 		s := new(Server)

@@ -56,6 +56,7 @@ func (s *Server) steps() []sequence.Step {
 		{Name: "endpoints", After: []string{"apiserver", "etcd"}, Skip: noAPI, Run: s.watchEndpoints},
 		{Name: "snapshots", After: []string{"apiserver", "joining"}, Skip: noEtcd, Run: s.startSnapshots},
 		{Name: "telemetry", After: []string{"apiserver", "joining"}, Run: s.startTelemetry},
+		{Name: "registry", After: []string{"apiserver", "joining", "containerd"}, Skip: !s.cfg.Settings.EmbeddedRegistry, Run: s.startRegistry},
 		{Name: "etcd care", After: []string{"joining"}, Skip: noEtcd, Run: s.careForEtcd},
 		{Name: "encryption", After: []string{"apiserver", "joining"}, Run: s.startEncryption},
 		{Name: "node object", After: []string{"apiserver"}, Run: s.markNode},

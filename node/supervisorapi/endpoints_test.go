@@ -42,6 +42,7 @@ func (b *bench) everything(t testing.TB) Handlers {
 	h.Members = func(context.Context) (any, error) { return []string{}, nil }
 	h.Metrics = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "metrics "+r.URL.Path) })
 	h.Profiles = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "profile "+r.URL.Path) })
+	h.Registry = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "image of "+r.URL.Path) })
 	h.Cluster = func(context.Context) (any, error) { return map[string]any{"clusterID": "c1"}, nil }
 	h.BootstrapToken = func(_ context.Context, id string, secret token.Secret) (string, []string, error) {
 		switch {
@@ -110,7 +111,7 @@ func TestEveryEndpoint(t *testing.T) {
 	}
 	nobody, server, agent := credential{}, credential{user: "server", password: serverPassword}, credential{user: "node", password: agentPassword}
 	kubelet, admin := credential{cert: "agent/client-kubelet"}, credential{cert: "server/tls/client-admin"}
-	boot := credential{bearer: "abcdef.0123456789abcdef"}
+	boot, controller := credential{bearer: "abcdef.0123456789abcdef"}, credential{cert: "agent/client-rke2-controller"}
 	csr := string(signingRequest(t))
 	me := "rke2-Node-Name: n\nrke2-Node-Password: node-password\n"
 	for _, c := range []struct {
@@ -191,7 +192,20 @@ func TestEveryEndpoint(t *testing.T) {
 		{"change encryption", server, "PUT", "/v1-rke2/encrypt/config", "", "{}", 400, "no such stage"},
 		{"change encryption, no JSON", server, "PUT", "/v1-rke2/encrypt/config", "", "{", 400, "JSON"},
 		{"change encryption, read", server, "GET", "/v1-rke2/encrypt/config", "", "", 405, ""},
-		{"legacy p2p", agent, "GET", "/v1-rke2/p2p", "", "", 404, ""},
+
+		{"image", kubelet, "GET", "/v2/library/busybox/manifests/1.36", "", "", 200, "image of /v2/library/busybox/manifests/1.36"},
+		{"image, by the node's containerd", controller, "HEAD", "/v2/library/busybox/manifests/1.36", "", "", 200, ""},
+		{"is there a registry", controller, "GET", "/v2", "", "", 200, "image of /v2"},
+		{"image, nobody", nobody, "GET", "/v2/library/busybox/manifests/1.36", "", "", 403, ""},
+		{"image by token", agent, "GET", "/v2/library/busybox/manifests/1.36", "", "", 403, ""},
+		{"image by the server's token", server, "GET", "/v2/library/busybox/manifests/1.36", "", "", 403, ""},
+		{"image by bootstrap token", boot, "GET", "/v2/library/busybox/manifests/1.36", "", "", 403, ""},
+		{"image, an admin", admin, "GET", "/v2/library/busybox/manifests/1.36", "", "", 403, ""},
+		{"image, push", kubelet, "PUT", "/v2/library/busybox/manifests/1.36", "", "", 405, ""},
+		{"peers of RKE2", kubelet, "GET", "/v1-rke2/p2p", "", "", 200, "[]"},
+		{"peers of RKE2, by its controller", controller, "GET", "/v1-rke2/p2p", "", "", 200, "[]"},
+		{"peers of RKE2, by token", agent, "GET", "/v1-rke2/p2p", "", "", 200, "[]"},
+		{"peers of RKE2, nobody", nobody, "GET", "/v1-rke2/p2p", "", "", 403, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			req, err := http.NewRequest(c.method, b.url+c.path, strings.NewReader(c.body))
@@ -265,7 +279,7 @@ func TestWithoutManagedEtcd(t *testing.T) {
 func TestWithoutKubeAPIServer(t *testing.T) {
 	b := start(t, unlimited())
 	h := b.everything(t)
-	h.NoAPI = true
+	h.NoAPI, h.Registry = true, nil
 	if err := b.Install(h); err != nil {
 		t.Fatal(err)
 	}

@@ -69,6 +69,9 @@ type Handlers struct {
 	// (telemetry.Telemetry). Nil: 404.
 	Metrics, Profiles http.Handler
 
+	// Registry takes /v2/ of nodes (mirror.Mirror): the embedded registry. Nil: 404, and /v1-rke2/p2p too.
+	Registry http.Handler
+
 	// RotateToken changes the server token; empty lets it make one.
 	RotateToken func(ctx context.Context, next token.Secret) error
 	// FinishRotation has the token before the last rotation honoured no more; shown is the token of who asks.

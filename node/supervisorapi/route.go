@@ -29,6 +29,7 @@ const apiServersBudget = 5 * time.Second
 // route is one path: the groups that may use it (none: anybody), its methods, and its answer.
 type route struct {
 	groups   []string
+	users    []string // who may use it beside the groups, by certificate
 	methods  []string
 	answer   func(w http.ResponseWriter, r *http.Request, who identity)
 	loopback bool  // programs of this machine may use it without being anybody
@@ -93,6 +94,7 @@ func (s *Server) routes(h Handlers) map[string]route {
 			answer(w, "application/json", out)
 		}},
 	}
+	maps.Copy(all, registryRoutes(h.Registry))
 	if h.Config != nil {
 		all[Prefix+"/config"] = route{groups: joiners(), methods: read, answer: func(w http.ResponseWriter, r *http.Request, _ identity) {
 			out, err := h.Config(r.Context())
@@ -139,7 +141,7 @@ func (in *installed) find(r *http.Request) (route, bool) {
 	if found, ok := in.routes[r.URL.Path]; ok {
 		return found, true
 	}
-	for _, folder := range []string{staticPath, profilesPath} {
+	for _, folder := range []string{staticPath, profilesPath, registryPath} {
 		if strings.HasPrefix(r.URL.Path, folder) {
 			found, ok := in.routes[folder]
 			return found, ok
@@ -160,7 +162,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		who, proven = s.byCertificate(r, in)
 	}
 	egress := proven && r.Method == http.MethodConnect && who.has([]string{groupMasters})
-	if !egress && !s.requests.take(from, 1, now) {
+	if !egress && !(proven && in.isNodes(r, who)) && !s.requests.take(from, 1, now) {
 		fail(w, http.StatusTooManyRequests, "too many requests")
 		return
 	}
@@ -182,7 +184,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if known {
 		groups = found.groups
 	}
-	open := known && (groups == nil || found.loopback && from.IsLoopback())
+	open := known && (groups == nil || found.loopback && from.IsLoopback() || proven && slices.Contains(found.users, who.name))
 	// Who has a certificate that is not enough may have a token that is.
 	if !open && !who.has(groups) {
 		shown, ok := s.prove(w, r, in, from, now, proven)

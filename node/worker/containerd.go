@@ -12,6 +12,7 @@ import (
 	"keelson/node/config"
 	"keelson/node/containerd"
 	"keelson/node/file"
+	"keelson/node/mirror"
 	"keelson/node/process"
 )
 
@@ -92,16 +93,26 @@ func (w *Worker) ApplyNetwork() error {
 	return err
 }
 
-// ApplyRegistries turns registries.yaml into containerd's files. Without the file there are no mirrors.
-func ApplyRegistries(settings config.Config) error {
+// Registries reads registries.yaml. Without the file there are no mirrors.
+func Registries(settings config.Config) (containerd.Registries, error) {
 	path := settings.PrivateRegistry
 	content, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read registries: %w", err)
+		return containerd.Registries{}, fmt.Errorf("read registries: %w", err)
 	}
-	registries, err := containerd.LoadRegistries(path, content)
+	return containerd.LoadRegistries(path, content)
+}
+
+// ApplyRegistries turns registries.yaml into containerd's files, which it reads at each pull: an agent learns after the
+// start of containerd that its cluster has the embedded registry.
+func ApplyRegistries(settings config.Config) error {
+	registries, err := Registries(settings)
 	if err != nil {
 		return err
+	}
+	if settings.EmbeddedRegistry {
+		shared := registries.Shared()
+		registries = registries.Embedded(settings.DataDir, func(registry string) bool { return mirror.Shares(shared, registry) })
 	}
 	hosts := containerd.RenderHosts(registries, settings.DisableDefaultRegistryEndpoint)
 	return containerd.ApplyHosts(containerd.RegistryDir(settings.DataDir), hosts, func(path string, content []byte) error {

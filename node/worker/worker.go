@@ -1,8 +1,8 @@
 // Package worker is what every node runs, server or agent: containerd, the kubelet, and kube-proxy's static pod.
 //
 // It writes their configuration and keeps the two programs running; what they are told comes from the settings, which
-// node/config has read, and from files that its caller has made (certificates, kubeconfigs). It talks to no API server
-// and decides no order: node/server and node/agent do, each with a list of steps of its own.
+// node/config has read, and from files that its caller has made (certificates, kubeconfigs). It asks no API server anything
+// but which nodes share images, and decides no order: node/server and node/agent do, each with a list of steps of its own.
 package worker
 
 import (

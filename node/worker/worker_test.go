@@ -143,6 +143,15 @@ func TestRegistries(t *testing.T) {
 	if got := read(t, f.agent("etc", "containerd", "certs.d", "docker.io", "hosts.toml")); !strings.Contains(got, "http://10.0.2.2:5000") {
 		t.Errorf("hosts.toml: %s", got)
 	}
+	shared := f.settings
+	shared.EmbeddedRegistry = true
+	write("mirrors:\n  docker.io:\n    endpoint: [http://10.0.2.2:5000]\n")
+	if err := ApplyRegistries(shared); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, f.agent("etc", "containerd", "certs.d", "docker.io", "hosts.toml")); !strings.Contains(got, "https://127.0.0.1:9345/v2") || !strings.Contains(got, "http://10.0.2.2:5000") {
+		t.Errorf("with the embedded registry: hosts.toml: %s", got)
+	}
 	write("mirrors:\n  docker.io:\n    endpoints: [x]\n")
 	if err := ApplyRegistries(f.settings); err == nil || !strings.Contains(err.Error(), "endpoints") {
 		t.Errorf("got %v, want an error with the key", err)
