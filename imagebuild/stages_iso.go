@@ -22,6 +22,8 @@ func isoStages(wanted []string) []stage {
 	return []stage{
 		{name: "live kernel image", key: liveUKIKey, run: writeLiveUKI, files: parts("live.efi")},
 		{name: "live esp", key: liveESPKey, run: writeLiveESP, files: parts("live-esp.img")},
+		{name: "installed esp", key: installedESPKey, run: writeInstalledESP, files: func(s *state) []string { return []string{s.installedESP()} }},
+		{name: "payload", key: payloadKey, run: writePayload, files: parts("payload")},
 		{name: "iso", key: isoKey, run: writeISO, files: func(s *state) []string { return []string{s.artefact(".iso")} }},
 	}
 }
@@ -57,8 +59,11 @@ func writeLiveESP(_ context.Context, s *state) error {
 	return s.system(core, "live-esp.img", "live.efi", s.liveCmdline(), liveESPSize)
 }
 
+// isoParts are the contents of the medium's partitions.
+func (s *state) isoParts() []string { return append(s.diskParts("live-esp.img"), s.part("payload")) }
+
 func isoKey(s *state) (string, error) {
-	sums, err := s.hashes(s.diskParts("live-esp.img")...)
+	sums, err := s.hashes(s.isoParts()...)
 	return keyOf("iso", sums, string(s.seed()), s.source.Version, s.epoch()), err
 }
 
@@ -70,12 +75,14 @@ func writeISO(_ context.Context, s *state) error {
 	// No type that other systems start or mount by themselves.
 	partitions := s.diskPartitions(liveESPSize,
 		disk.Partition{Number: layout.NumberLive, Label: layout.LabelLive, Type: layout.TypeData, Attrs: layout.AttrRoot})
-	end, err := fill(partitions, s.diskParts("live-esp.img"))
+	partitions = append(partitions,
+		disk.Partition{Number: layout.NumberPayload, Label: layout.LabelPayload, Type: layout.TypeData, Attrs: layout.AttrRoot})
+	end, err := fill(partitions, s.isoParts())
 	defer end()
 	if err != nil {
 		return err
 	}
-	esp, root := len(partitions)-2, len(partitions)-1
+	esp, root := len(partitions)-3, len(partitions)-2
 	volume := func(starts []int64, size int64) ([]byte, error) {
 		return iso.Render(iso.Volume{
 			Label: "KEELSON", Time: s.source.Epoch, Size: size, BIOS: core.CD, EFI: starts[esp], EFILen: liveESPSize,
@@ -100,6 +107,7 @@ Start a machine from this CD, or write the whole file to a USB stick. It runs
 from the medium and writes nothing to it; its state is in memory, unless a disk
 of the machine has a partition KEELSON-STATE. The stick's second partition takes
 user-data in the folder /keelson: user-data, meta-data, vendor-data,
-network-config.
+network-config. With the key install in its user-data the medium installs itself
+to a disk.
 `, s.source.Version)
 }

@@ -18,8 +18,11 @@ const (
 	LabelState = "KEELSON-STATE"
 )
 
-// LabelLive is the root of a CD or stick that runs live, in place of the slots.
-const LabelLive = "KEELSON-LIVE"
+// Labels on a CD or stick that runs live: the root, in place of the slots, and what it installs a disk from.
+const (
+	LabelLive    = "KEELSON-LIVE"
+	LabelPayload = "KEELSON-PAYLOAD"
+)
 
 // LabelPrefix begins every partition label of ours.
 const LabelPrefix = "KEELSON-"
@@ -33,7 +36,9 @@ const (
 	NumberRootB = 4
 	NumberState = 5
 
-	NumberLive = 3 // on a medium that runs live
+	// On a medium that runs live.
+	NumberLive    = 3
+	NumberPayload = 4
 )
 
 // Partition type GUIDs in their usual text form.
