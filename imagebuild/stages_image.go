@@ -196,7 +196,7 @@ func (s *state) unify(name, cmdline string) error {
 }
 
 func espKey(s *state) (string, error) {
-	sums, err := s.hashes(s.part("keelson.efi"), s.part("vmlinuz"), s.part("initrd"))
+	sums, err := s.hashes(s.part("keelson.efi"))
 	if err != nil {
 		return "", err
 	}
@@ -215,7 +215,7 @@ func espKey(s *state) (string, error) {
 		}
 	}
 	trust, err := s.trustKey()
-	return keyOf("esp", sums, boot, bios, s.cmdline, string(seed), string(s.seed()), s.epoch(), trust), err
+	return keyOf("esp 2", sums, boot, bios, s.cmdline, string(seed), string(s.seed()), s.epoch(), trust), err
 }
 
 // userData is what the definition embeds; a machine would refuse what is
@@ -257,20 +257,25 @@ func writeESP(_ context.Context, s *state) error {
 	return s.system(core, "esp.img", "keelson.efi", s.cmdline, layout.ESPSize)
 }
 
-// system writes an EFI system partition that starts a unified kernel image, or by BIOS the same kernel.
+// system writes an EFI system partition that starts a unified kernel image, or by BIOS the kernel in it.
 func (s *state) system(core grub.Core, name, unified, cmdline string, size int64) error {
 	p := esp.Parts{Arch: s.config.Arch, Slot: string(layout.SlotA)}
-	from := map[string]*[]byte{unified: &p.UKI}
 	var err error
+	if p.UKI, err = os.ReadFile(s.part(unified)); err != nil {
+		return fmt.Errorf("read kernel image: %w", err)
+	}
 	if s.machine().bios {
+		linux, initrd, err := uki.Locate(p.UKI)
+		if err != nil {
+			return err
+		}
 		p.GrubConfig, err = grub.RenderConfig([]grub.Entry{{
 			Title: "Keelson " + s.source.Version, Cmdline: cmdline,
-			Kernel: esp.KernelPath(string(layout.SlotA)), Initrd: esp.InitrdPath(string(layout.SlotA)),
+			Image: esp.UKIPath(p.Slot), Kernel: grub.Extent(linux), Initrd: grub.Extent(initrd),
 		}})
 		if err != nil {
 			return err
 		}
-		from["vmlinuz"], from["initrd"] = &p.Kernel, &p.Initrd
 	}
 	if p.Loader, err = s.packageFile("systemd-boot-efi", "usr/lib/systemd/boot/efi/systemd-boot"+s.machine().efi+".efi"); err != nil {
 		return fmt.Errorf("read boot loader: %w", err)
@@ -280,11 +285,6 @@ func (s *state) system(core grub.Core, name, unified, cmdline string, size int64
 	}
 	if p.Enroll, err = s.enrolled(); err != nil {
 		return err
-	}
-	for name, to := range from {
-		if *to, err = os.ReadFile(s.part(name)); err != nil {
-			return fmt.Errorf("read part: %w", err)
-		}
 	}
 	files, err := esp.Contents(p)
 	if err != nil {

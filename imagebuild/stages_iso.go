@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 
 	"keelson/imagebuild/definition"
 	"keelson/imagebuild/disk"
+	"keelson/imagebuild/esp"
 	"keelson/imagebuild/iso"
 	"keelson/init/layout"
 )
@@ -31,9 +33,16 @@ func isoStages(wanted []string) []stage {
 // liveCmdline starts the same root from the medium.
 func (s *state) liveCmdline() string { return s.cmdline + " " + layout.ParamLive + "=1" }
 
-// liveESPSize is what holds one slot's files; the partition of an installed
-// disk has room for two.
-const liveESPSize = 48 << 20
+// liveESPSize is what holds one slot's files, and room for a user's; the
+// partition of an installed disk has room for two slots.
+func (s *state) liveESPSize() (int64, error) {
+	const room = 8 << 20
+	info, err := os.Stat(s.part("live.efi"))
+	if err != nil {
+		return 0, fmt.Errorf("size of the ESP: %w", err)
+	}
+	return max(esp.MinSize, (info.Size()+room+layout.Align-1)/layout.Align*layout.Align), nil
+}
 
 func liveUKIKey(s *state) (string, error) {
 	key, err := ukiKey(s)
@@ -48,7 +57,11 @@ func liveESPKey(s *state) (string, error) {
 		return "", err
 	}
 	sum, err := s.hashes(s.part("live.efi"))
-	return keyOf("live esp", key, sum, s.liveCmdline(), fmt.Sprint(liveESPSize)), err
+	if err != nil {
+		return "", err
+	}
+	size, err := s.liveESPSize()
+	return keyOf("live esp", key, sum, s.liveCmdline(), fmt.Sprint(size)), err
 }
 
 func writeLiveESP(_ context.Context, s *state) error {
@@ -56,7 +69,11 @@ func writeLiveESP(_ context.Context, s *state) error {
 	if err != nil {
 		return err
 	}
-	return s.system(core, "live-esp.img", "live.efi", s.liveCmdline(), liveESPSize)
+	size, err := s.liveESPSize()
+	if err != nil {
+		return err
+	}
+	return s.system(core, "live-esp.img", "live.efi", s.liveCmdline(), size)
 }
 
 // isoParts are the contents of the medium's partitions.
@@ -72,8 +89,12 @@ func writeISO(_ context.Context, s *state) error {
 	if err != nil {
 		return err
 	}
+	size, err := s.liveESPSize()
+	if err != nil {
+		return err
+	}
 	// No type that other systems start or mount by themselves.
-	partitions := s.diskPartitions(liveESPSize,
+	partitions := s.diskPartitions(size,
 		disk.Partition{Number: layout.NumberLive, Label: layout.LabelLive, Type: layout.TypeData, Attrs: layout.AttrRoot})
 	partitions = append(partitions,
 		disk.Partition{Number: layout.NumberPayload, Label: layout.LabelPayload, Type: layout.TypeData, Attrs: layout.AttrRoot})
@@ -82,13 +103,13 @@ func writeISO(_ context.Context, s *state) error {
 	if err != nil {
 		return err
 	}
-	esp, root := len(partitions)-3, len(partitions)-2
+	system, root := len(partitions)-3, len(partitions)-2
 	volume := func(starts []int64, size int64) ([]byte, error) {
 		return iso.Render(iso.Volume{
-			Label: "KEELSON", Time: s.source.Epoch, Size: size, BIOS: core.CD, EFI: starts[esp], EFILen: liveESPSize,
+			Label: "KEELSON", Time: s.source.Epoch, Size: size, BIOS: core.CD, EFI: starts[system], EFILen: partitions[system].Size,
 			Files: []iso.File{
 				{Name: "README.TXT", Data: s.isoReadme()},
-				{Name: "EFI.IMG", Offset: starts[esp], Size: liveESPSize},
+				{Name: "EFI.IMG", Offset: starts[system], Size: partitions[system].Size},
 				{Name: "ROOT.EROFS", Offset: starts[root], Size: partitions[root].Len},
 			},
 		}, starts[0])

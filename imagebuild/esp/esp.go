@@ -1,6 +1,6 @@
 // Package esp makes the EFI system partition: a FAT32 volume with the
-// systemd-boot loader, a unified kernel image a slot for UEFI, and GRUB's
-// configuration with the same kernel and initramfs for BIOS.
+// systemd-boot loader, a unified kernel image a slot, and for BIOS the
+// configuration of GRUB, which takes kernel and initramfs out of that image.
 //
 // The volume is written by go-diskfs into a file of its own and then put
 // right in the places where that library leaves something out or takes the
@@ -14,7 +14,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"time"
 
 	"keelson/imagebuild/tree"
@@ -120,8 +119,7 @@ func add(vol *fat32.FileSystem, e tree.Entry, buf []byte) error {
 	return out.Close()
 }
 
-// Names of the files that firmware and loaders look for. KernelPath and
-// InitrdPath are what grub.cfg names.
+// Names of the files that firmware and loaders look for.
 const (
 	GrubDir    = "/grub"
 	grubConfig = GrubDir + "/grub.cfg"
@@ -129,21 +127,16 @@ const (
 	enrollDir  = "/loader/keys/auto" // systemd-boot(7)
 )
 
-// KernelPath is the kernel of slot for GRUB.
-func KernelPath(slot string) string { return path.Join("/keelson", slot, "vmlinuz") }
+// UKIPath is the unified kernel image of slot.
+func UKIPath(slot string) string { return "/EFI/Linux/keelson-" + slot + ".efi" }
 
-// InitrdPath is the initramfs of slot for GRUB.
-func InitrdPath(slot string) string { return path.Join("/keelson", slot, "initrd") }
-
-// Parts are the files of an ESP with one slot. Kernel, Initrd and GrubConfig
-// stay empty where there is no BIOS.
+// Parts are the files of an ESP with one slot. GrubConfig stays empty where
+// there is no BIOS.
 type Parts struct {
 	Arch       string // as Go names it
 	Slot       string // a or b
 	Loader     []byte // systemd-boot
 	UKI        []byte
-	Kernel     []byte
-	Initrd     []byte
 	GrubConfig []byte
 	Enroll     map[string][]byte // Secure Boot variables to enrol, by name
 }
@@ -163,13 +156,11 @@ func Contents(p Parts) (*tree.Tree, error) {
 	}{
 		{"/EFI/BOOT/" + fallback, p.Loader, false},
 		{"/EFI/systemd/systemd-boot" + suffix + ".efi", p.Loader, false},
-		{"/EFI/Linux/keelson-" + p.Slot + ".efi", p.UKI, false},
+		{UKIPath(p.Slot), p.UKI, false},
 		{loaderConf, loaderConfig(p), false},
 		{enrollDir + "/PK.auth", p.Enroll["PK"], true},
 		{enrollDir + "/KEK.auth", p.Enroll["KEK"], true},
 		{enrollDir + "/db.auth", p.Enroll["db"], true},
-		{KernelPath(p.Slot), p.Kernel, true},
-		{InitrdPath(p.Slot), p.Initrd, true},
 		{grubConfig, p.GrubConfig, true},
 	}
 	var t tree.Tree

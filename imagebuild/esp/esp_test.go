@@ -28,8 +28,8 @@ func options() Options {
 func parts() Parts {
 	return Parts{
 		Arch: "amd64", Slot: "a", Loader: []byte("loader"),
-		UKI:    bytes.Repeat([]byte("uki!"), 5<<20), // more than one chunk
-		Kernel: bytes.Repeat([]byte("k"), 70_001), Initrd: bytes.Repeat([]byte("i"), 512), GrubConfig: []byte("set timeout=0\n"),
+		UKI:        bytes.Repeat([]byte("uki!"), 5<<20), // more than one chunk
+		GrubConfig: bytes.Repeat([]byte("set timeout=0\n"), 5_001),
 	}
 }
 
@@ -60,7 +60,7 @@ func wantFiles() map[string][]byte {
 	return map[string][]byte{
 		"/EFI/BOOT/BOOTX64.EFI": p.Loader, "/EFI/systemd/systemd-bootx64.efi": p.Loader,
 		"/EFI/Linux/keelson-a.efi": p.UKI, "/loader/loader.conf": []byte("timeout 0\neditor no\n"),
-		"/keelson/a/vmlinuz": p.Kernel, "/keelson/a/initrd": p.Initrd, "/grub/grub.cfg": p.GrubConfig,
+		"/grub/grub.cfg": p.GrubConfig,
 	}
 }
 
@@ -255,7 +255,7 @@ func TestBrim(t *testing.T) {
 
 func TestContents(t *testing.T) {
 	arm := parts()
-	arm.Arch, arm.Kernel, arm.Initrd, arm.GrubConfig = "arm64", nil, nil, nil
+	arm.Arch, arm.GrubConfig = "arm64", nil
 	tr, err := Contents(arm)
 	if err != nil {
 		t.Fatal(err)

@@ -41,10 +41,11 @@ const (
 )
 
 // Modules is what the core image carries: disk, partition table, file
-// system, the Linux loader, and what grub.cfg and a person at the prompt use.
+// system, files as disks, the Linux loader, and what grub.cfg and a person at
+// the prompt use.
 // Their dependencies come from moddep.lst.
 func Modules() []string {
-	return []string{"biosdisk", "part_gpt", "fat", "normal", "linux", "serial", "test", "echo", "ls", "reboot", "halt"}
+	return []string{"biosdisk", "part_gpt", "fat", "loopback", "normal", "linux", "serial", "test", "echo", "ls", "reboot", "halt"}
 }
 
 // Core is what Build makes for one position on a disk.

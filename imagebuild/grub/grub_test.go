@@ -195,8 +195,8 @@ func TestSameAsMkimage(t *testing.T) {
 
 func TestRenderConfig(t *testing.T) {
 	got, err := RenderConfig([]Entry{
-		{"Keelson (slot a)", "/keelson/a/vmlinuz", "/keelson/a/initrd", "console=tty0 quiet  keelson.slot=a panic=10\n"},
-		{"Keelson (slot b)", "/keelson/b/vmlinuz", "/keelson/b/initrd", "console=tty0 keelson.slot=b"},
+		{"Keelson (slot a)", "/EFI/Linux/a.efi", Extent{120, 20_000}, Extent{20_120, 9}, "console=tty0 quiet  keelson.slot=a panic=10\n"},
+		{"Keelson (slot b)", "/EFI/Linux/b.efi", Extent{130, 20_001}, Extent{20_131, 8}, "console=tty0 keelson.slot=b"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -220,12 +220,15 @@ func TestRenderConfig(t *testing.T) {
 		}
 	}
 	for name, es := range map[string][]Entry{
-		"none":     nil,
-		"quote":    {{"a'b", "/k", "/i", "x"}},
-		"no title": {{"", "/k", "/i", "x"}},
-		"newline":  {{"t", "/k", "/i", "a\nb"}},
-		"unicode":  {{"t", "/k", "/i", "x=ü"}},
-		"spaces":   {{"t", "/k", "/i", `x="a b"`}},
+		"none":         nil,
+		"no kernel":    {{"t", "/k", Extent{}, Extent{3, 4}, "x"}},
+		"no initramfs": {{"t", "/k", Extent{1, 2}, Extent{3, 0}, "x"}},
+		"headers":      {{"t", "/k", Extent{0, 2}, Extent{3, 4}, "x"}},
+		"quote":        {{"a'b", "/k", Extent{1, 2}, Extent{3, 4}, "x"}},
+		"no title":     {{"", "/k", Extent{1, 2}, Extent{3, 4}, "x"}},
+		"newline":      {{"t", "/k", Extent{1, 2}, Extent{3, 4}, "a\nb"}},
+		"unicode":      {{"t", "/k", Extent{1, 2}, Extent{3, 4}, "x=ü"}},
+		"spaces":       {{"t", "/k", Extent{1, 2}, Extent{3, 4}, `x="a b"`}},
 	} {
 		if _, err := RenderConfig(es); err == nil {
 			t.Errorf("%s: got no error", name)

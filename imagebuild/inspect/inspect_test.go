@@ -64,7 +64,7 @@ func image(t *testing.T, p *pkcs7.Pair) string {
 		Cmdline: fmt.Sprintf("quiet %s=%s %s=%d", layout.ParamVerity, hashes.Verity, layout.ParamEpoch, epoch.Unix()),
 	})
 	must(err)
-	files, err := esp.Contents(esp.Parts{Arch: "amd64", Slot: "a", Loader: sign(loader), UKI: sign(kernel), Kernel: []byte("k"), Initrd: []byte("i"), GrubConfig: []byte("g")})
+	files, err := esp.Contents(esp.Parts{Arch: "amd64", Slot: "a", Loader: sign(loader), UKI: sign(kernel), GrubConfig: []byte("g")})
 	must(err)
 	contents := map[string][]byte{}
 	entries, err := files.Entries()

@@ -30,6 +30,9 @@ type Parts struct {
 // stub says: firmware that protects memory does it by pages.
 const pageSize = 4096
 
+// sectorSize is what loaders count in.
+const sectorSize = 512
+
 // Build puts parts behind stub.
 func Build(stub []byte, p Parts) ([]byte, error) {
 	h, err := parse(stub)
@@ -133,6 +136,29 @@ func assemble(stub []byte, h header, added []newSection) ([]byte, error) {
 	// EFI firmware ignores the checksum, and a signature must leave it out.
 	le.PutUint32(out[h.opt+optChecksum:], 0)
 	return out, nil
+}
+
+// Extent is a range of sectors of an image's file.
+type Extent struct{ First, Count int64 }
+
+// Locate says where the kernel and the initramfs stand in an image, for a loader that reads them without the image's own code.
+// Both are whole sectors: zeros fill the last one, which the kernel passes over behind an initramfs.
+func Locate(b []byte) (linux, initrd Extent, err error) {
+	h, err := parse(b)
+	if err != nil {
+		return linux, initrd, fmt.Errorf("uki: %w", err)
+	}
+	for name, to := range map[string]*Extent{".linux": &linux, ".initrd": &initrd} {
+		for _, s := range h.sections {
+			if s.name == name && s.offset%sectorSize == 0 && s.rawSize%sectorSize == 0 {
+				*to = Extent{int64(s.offset / sectorSize), int64(s.rawSize / sectorSize)}
+			}
+		}
+		if to.Count == 0 {
+			return linux, initrd, fmt.Errorf("uki: no section %s in whole sectors", name)
+		}
+	}
+	return linux, initrd, nil
 }
 
 // Read takes an image apart. The slices point into b.

@@ -103,6 +103,48 @@ func TestBuild(t *testing.T) {
 	}
 }
 
+func TestLocate(t *testing.T) {
+	p := parts()
+	img, err := Build(stub(5), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	linux, initrd, err := Locate(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		at   Extent
+		want []byte
+	}{"kernel": {linux, p.Linux}, "initramfs": {initrd, p.Initrd}} {
+		got := img[c.at.First*sectorSize:][:c.at.Count*sectorSize]
+		if rest, ok := bytes.CutPrefix(got, c.want); !ok || len(rest) >= sectorSize || len(bytes.Trim(rest, "\x00")) > 0 {
+			t.Errorf("%s: the sectors %+v do not hold it and zeros", name, c.at)
+		}
+	}
+	for name, c := range map[string]struct {
+		img  []byte
+		want string
+	}{
+		"text":      {[]byte("hello"), "MZ"},
+		"no kernel": {stub(5), "no section"},
+		"unaligned": {func() []byte {
+			b := bytes.Clone(img)
+			h, err := parse(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			last := b[h.table+(len(h.sections)-1)*sectionLen:]
+			binary.LittleEndian.PutUint32(last[20:], h.sections[len(h.sections)-1].offset-8)
+			return b
+		}(), "no section .linux in whole sectors"},
+	} {
+		if _, _, err := Locate(c.img); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want an error with %q", name, err, c.want)
+		}
+	}
+}
+
 func TestBuildOnSystemdStub(t *testing.T) {
 	b, err := os.ReadFile(debfile.Find(t, "usr/lib/systemd/boot/efi/linuxx64.efi.stub", "systemd-boot-efi"))
 	if err != nil {
@@ -175,6 +217,13 @@ func FuzzRead(f *testing.F) {
 	f.Add(stub(5))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		Read(b)
+		if linux, initrd, err := Locate(b); err == nil {
+			for _, at := range []Extent{linux, initrd} {
+				if (at.First+at.Count)*sectorSize > int64(len(b)) {
+					t.Fatalf("%+v is past the end of %d bytes", at, len(b))
+				}
+			}
+		}
 		// What parse accepts, Build must cope with as well.
 		if out, err := Build(b, parts()); err == nil {
 			if _, err := Read(out); err != nil {

@@ -31,9 +31,12 @@ type Bus string
 
 // The buses.
 const (
-	Virtio Bus = ""    // virtio-blk
-	CD     Bus = "cd"  // a CD drive at AHCI
-	USB    Bus = "usb" // a stick at xHCI
+	Virtio Bus = ""     // virtio-blk
+	CD     Bus = "cd"   // a CD drive at AHCI; on arm64, where QEMU has none, at xHCI, as service processors plug it in
+	USB    Bus = "usb"  // a stick at xHCI
+	SATA   Bus = "sata" // a disk at AHCI
+	NVMe   Bus = "nvme"
+	SCSI   Bus = "scsi" // a disk at virtio-scsi
 )
 
 // Disk is one disk, in the order in which the guest sees them.
@@ -133,13 +136,15 @@ func (c Config) Args() ([]string, error) {
 		} else {
 			drive += ",discard=unmap"
 		}
-		device := fmt.Sprintf("virtio-blk-pci,drive=disk%d", i)
-		switch d.Bus {
-		case CD:
-			device = fmt.Sprintf("ide-cd,bus=ide.%d,drive=disk%d", i, i)
-		case USB:
-			a = append(a, "-device", fmt.Sprintf("qemu-xhci,id=usb%d", i))
-			device = fmt.Sprintf("usb-storage,bus=usb%d.0,drive=disk%d", i, i)
+		controller, device, err := c.attach(d.Bus, i)
+		if err != nil {
+			return nil, err
+		}
+		if d.Bus == CD {
+			drive += ",media=cdrom"
+		}
+		if controller != "" {
+			a = append(a, "-device", controller)
 		}
 		if c.Firmware != Direct { // the kernel of a direct start has the first place
 			device += fmt.Sprintf(",bootindex=%d", i)
@@ -171,6 +176,26 @@ func (c Config) Args() ([]string, error) {
 		a = append(a, "-fw_cfg", "name="+escape(name)+",file="+escape(c.FWCfg[name]))
 	}
 	return a, nil
+}
+
+// attach says which controller disk i needs, "" where the machine has it, and what the disk is there.
+func (c Config) attach(bus Bus, i int) (controller, device string, err error) {
+	stick := fmt.Sprintf("usb-storage,bus=usb%d.0,drive=disk%d", i, i)
+	switch {
+	case bus == Virtio:
+		return "", fmt.Sprintf("virtio-blk-pci,drive=disk%d", i), nil
+	case bus == USB, bus == CD && c.Arch == "arm64":
+		return fmt.Sprintf("qemu-xhci,id=usb%d", i), stick, nil
+	case bus == CD:
+		return "", fmt.Sprintf("ide-cd,bus=ide.%d,drive=disk%d", i, i), nil
+	case bus == SATA:
+		return fmt.Sprintf("ich9-ahci,id=ahci%d", i), fmt.Sprintf("ide-hd,bus=ahci%d.0,drive=disk%d", i, i), nil
+	case bus == NVMe:
+		return "", fmt.Sprintf("nvme,drive=disk%d", i), nil
+	case bus == SCSI:
+		return fmt.Sprintf("virtio-scsi-pci,id=scsi%d", i), fmt.Sprintf("scsi-hd,bus=scsi%d.0,drive=disk%d", i, i), nil
+	}
+	return "", "", fmt.Errorf("qemu arguments: disk at bus %q: there is none such", bus)
 }
 
 func (c Config) machine() string {

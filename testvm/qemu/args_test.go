@@ -37,6 +37,16 @@ func TestArgs(t *testing.T) {
 			c.Firmware = BIOS
 			c.Disks = []Disk{{Bus: CD, Path: "live.iso", Format: "raw", ReadOnly: true}, {Bus: USB, Path: "stick.raw", Format: "raw"}}
 		})},
+		{"buses", with(func(c *Config) {
+			c.Firmware = BIOS
+			for _, bus := range []Bus{SATA, NVMe, SCSI} {
+				c.Disks = append(c.Disks, Disk{Bus: bus, Path: string(bus) + ".qcow2", Format: "qcow2", Serial: string(bus)})
+			}
+		})},
+		{"media-arm64", with(func(c *Config) {
+			c.Binary, c.Arch, c.Firmware, c.Code, c.Vars = Binary("arm64"), "arm64", UEFI, "/usr/share/AAVMF/AAVMF_CODE.fd", "vm/vars.fd"
+			c.Disks = []Disk{{Bus: CD, Path: "live.iso", Format: "raw", ReadOnly: true}, {Bus: USB, Path: "stick.raw", Format: "raw"}}
+		})},
 		{"direct", with(func(c *Config) {
 			c.Firmware, c.Kernel, c.Initrd, c.Cmdline = Direct, "amd64/vmlinuz", "amd64/initrd", "console=ttyS0 quiet"
 			c.Disks = []Disk{{Path: "disk.qcow2", Format: "qcow2"}}

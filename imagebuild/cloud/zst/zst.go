@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// window reaches from the kernel inside the UKI to the same kernel beside
-	// it, for BIOS; every reader takes up to 128 MiB without being asked to.
+	// window is wide for what programs of one language share; every reader
+	// takes up to 128 MiB without being asked to.
 	window = 32 << 20
 	// chunk is read at a time.
 	chunk = 1 << 20
