@@ -61,25 +61,39 @@ func (m *machine) ofMedium(number int) (blockdev.Partition, error) {
 	return blockdev.Partition{}, fmt.Errorf("medium %s has no partition %d any more", m.medium.Disk, number)
 }
 
-// espDevice is where user-data of the machine's own boot medium is, "" where that cannot be told.
+// espDevice is where user-data of the machine's own boot medium is, "" where that cannot be told. Its FAT has sectors of
+// 512 bytes: on a medium with larger ones the kernel mounts it by way of a loop device alone.
 func (m *machine) espDevice() string {
-	if !m.live() {
-		return m.disk.Partition(layout.NumberESP).Device()
+	if m.esp != "" {
+		return m.esp
 	}
-	if m.liveESP == "" {
-		p, err := m.ofMedium(layout.NumberESP)
-		m.liveESP = p.Device()
-		if err == nil && p.Undivided {
+	p, large, err := m.ownESP()
+	if err == nil {
+		m.esp = p.Device()
+		if p.Undivided || large {
+			from := uint64(0)
+			if p.Undivided {
+				from = p.Start
+			}
 			if err = m.load("loop"); err == nil {
-				m.liveESP, err = blockdev.Loop(p.Device(), p.Start, p.Size)
+				m.esp, err = blockdev.Loop(p.Device(), from, p.Size)
 			}
 		}
-		if err != nil {
-			m.log.Warn("no user-data from the medium", "error", err)
-			m.liveESP = ""
-		}
 	}
-	return m.liveESP
+	if err != nil {
+		m.log.Warn("no user-data from the medium", "error", err)
+		m.esp = ""
+	}
+	return m.esp
+}
+
+// ownESP is the ESP of the medium that the machine was started from; large tells that its disk has sectors above 512 bytes.
+func (m *machine) ownESP() (p blockdev.Partition, large bool, err error) {
+	if !m.live() {
+		return m.disk.Partition(layout.NumberESP), m.disk.Table.Sector > layout.SectorSize, nil
+	}
+	p, err = m.ofMedium(layout.NumberESP)
+	return p, false, err
 }
 
 // systemDisk is the disk that no data goes to: the one with the state, or the medium.

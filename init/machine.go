@@ -56,7 +56,7 @@ type machine struct {
 	disk       *blockdev.Disk     // partitions; nil where the machine runs live
 	statePart  blockdev.Partition // state; zero where it is in memory
 	medium     blockdev.Partition // boot medium, where it is a CD or stick that runs live
-	liveESP    string             // user-data
+	esp        string             // user-data
 	rootDevice string             // verified root
 	loader     *kernel.Loader     // modules
 	machineID  string             // identity

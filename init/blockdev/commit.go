@@ -10,8 +10,9 @@ import (
 const (
 	primaryLBA = 1
 	entriesLBA = 2
-	spareLBA   = entriesLBA + tableLBAs
 )
+
+func spareLBA(sector uint64) uint64 { return entriesLBA + tableLBAs(sector) }
 
 // Device is what a table is written to: *os.File, or a recorder in a test.
 type Device interface {
@@ -20,7 +21,7 @@ type Device interface {
 	Sync() error
 }
 
-// Commit puts table t in force on a disk of that many sectors.
+// Commit puts table t in force on a disk of that many of its sectors.
 //
 // A disk writes one sector whole or not at all, and the primary header is one
 // sector: so the new entries go to a place that no header points to, and
@@ -28,10 +29,10 @@ type Device interface {
 // again brings the entries back to their usual place. The backup at the end of
 // the disk is written first; the old primary does not point to it yet.
 func Commit(d Device, t *Table, sectors uint64) error {
-	backup := sectors - 1
+	backup, tableLBAs, spareLBA := sectors-1, tableLBAs(t.Sector), spareLBA(t.Sector)
 	entries := t.entryBytes()
 	write := func(what string, lba uint64, b []byte) error {
-		if _, err := d.WriteAt(b, int64(lba*sector)); err != nil {
+		if _, err := d.WriteAt(b, int64(lba*t.Sector)); err != nil {
 			return fmt.Errorf("write %s of the partition table: %w", what, err)
 		}
 		if err := d.Sync(); err != nil {
@@ -59,7 +60,7 @@ func Commit(d Device, t *Table, sectors uint64) error {
 	}
 	// A crash before the final header left the spare place in force: the new
 	// entries then go to the usual place at once.
-	if now, err := ReadTable(d, primaryLBA); err == nil && now.EntryLBA == spareLBA {
+	if now, err := ReadTable(d, t.Sector, primaryLBA); err == nil && now.EntryLBA == spareLBA {
 		steps = append(steps[:2], steps[4:]...)
 	}
 	for _, s := range steps {

@@ -14,13 +14,17 @@ import (
 
 // Sizes of the format (UEFI 2.10 table 5.5).
 const (
-	sector     = layout.SectorSize
 	headerSize = 92
 	entrySize  = 128
 	entryCount = 128
 	tableBytes = entrySize * entryCount
-	tableLBAs  = tableBytes / sector
 	gptVersion = 0x00010000
+)
+
+// Sizes of logical sectors that disks have; the kernel's block layer knows no larger ones on pages of 4 KiB.
+const (
+	minSector = 512
+	maxSector = 4096
 )
 
 const signature = "EFI PART"
@@ -58,6 +62,7 @@ func (g GUID) String() string {
 // Table is a partition table. Entries has all slots of the table, unused ones
 // with a zero Type; a partition's number is its index and one.
 type Table struct {
+	Sector    uint64 // bytes of a logical sector of the disk, which all LBAs count in
 	Disk      GUID
 	Self      uint64 // LBA of the header it was read from
 	Alternate uint64 // LBA of the other header
@@ -66,6 +71,17 @@ type Table struct {
 	EntryLBA  uint64 // where its entries are
 	Entries   []Entry
 }
+
+// NewTable is a table without partitions for a disk of that many sectors of sector bytes each. Partitions may begin at 1 MiB.
+func NewTable(sectors, sector uint64) *Table {
+	return &Table{
+		Sector: sector, Disk: NewGUID(), Alternate: sectors - 1, FirstLBA: layout.Align / sector, LastLBA: lastUsable(sectors, sector),
+		Entries: make([]Entry, entryCount),
+	}
+}
+
+// lastUsable is the sector before the backup's entries.
+func lastUsable(sectors, sector uint64) uint64 { return sectors - 1 - tableLBAs(sector) - 1 }
 
 // Entry is one partition. Last is its last sector.
 type Entry struct {
@@ -81,15 +97,21 @@ func (e Entry) Used() bool { return e.Type != GUID{} }
 // Sectors is the partition's length.
 func (e Entry) Sectors() uint64 { return e.Last - e.First + 1 }
 
-// ReadTable reads the table whose header is at lba and checks both its sums.
-func ReadTable(r io.ReaderAt, lba uint64) (*Table, error) {
+// tableLBAs is how many sectors the entries take.
+func tableLBAs(sector uint64) uint64 { return (tableBytes + sector - 1) / sector }
+
+// ReadTable reads the table of a disk with such sectors whose header is at lba, and checks both its sums.
+func ReadTable(r io.ReaderAt, sector, lba uint64) (*Table, error) {
+	if sector < minSector || sector > maxSector || sector&(sector-1) != 0 {
+		return nil, fmt.Errorf("sectors of %d bytes: want %d to %d", sector, minSector, maxSector)
+	}
 	head := make([]byte, sector)
 	if _, err := r.ReadAt(head, int64(lba*sector)); err != nil {
 		return nil, fmt.Errorf("read partition table header: %w", err)
 	}
 	le := binary.LittleEndian
 	size := le.Uint32(head[12:])
-	if string(head[:8]) != signature || size < headerSize || size > sector {
+	if string(head[:8]) != signature || size < headerSize || uint64(size) > sector {
 		return nil, ErrNoTable
 	}
 	sum := le.Uint32(head[16:])
@@ -98,7 +120,7 @@ func ReadTable(r io.ReaderAt, lba uint64) (*Table, error) {
 		return nil, ErrNoTable
 	}
 	t := &Table{
-		Disk: GUID(head[56:72]), Self: lba, Alternate: le.Uint64(head[32:]),
+		Sector: sector, Disk: GUID(head[56:72]), Self: lba, Alternate: le.Uint64(head[32:]),
 		FirstLBA: le.Uint64(head[40:]), LastLBA: le.Uint64(head[48:]), EntryLBA: le.Uint64(head[72:]),
 	}
 	if n, es := le.Uint32(head[80:]), le.Uint32(head[84:]); n != entryCount || es != entrySize {
@@ -165,7 +187,7 @@ func (t *Table) entryBytes() []byte {
 // headerBytes renders the header for its place self, with the other header at
 // alternate and the entries at entryLBA.
 func (t *Table) headerBytes(self, alternate, entryLBA uint64) []byte {
-	b := make([]byte, sector)
+	b := make([]byte, t.Sector)
 	le := binary.LittleEndian
 	copy(b, signature)
 	le.PutUint32(b[8:], gptVersion)

@@ -25,7 +25,7 @@ func (d *Disk) Partition(number int) Partition {
 	e := d.Table.Entries[number-1]
 	return Partition{
 		Name: PartitionName(d.Name, number), Disk: d.Name, Number: number, Label: e.Name,
-		Start: e.First * sector, Size: e.Sectors() * sector,
+		Start: e.First * d.Table.Sector, Size: e.Sectors() * d.Table.Sector,
 	}
 }
 
@@ -36,6 +36,18 @@ func PartitionName(disk string, number int) string {
 		disk += "p"
 	}
 	return fmt.Sprintf("%s%d", disk, number)
+}
+
+// SectorSize asks the kernel for the bytes of a disk's logical sector. What is no block device has 512.
+func SectorSize(f *os.File) (uint64, error) {
+	n, err := unix.IoctlGetInt(int(f.Fd()), unix.BLKSSZGET)
+	if errors.Is(err, unix.ENOTTY) {
+		return layout.SectorSize, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("size of its sectors: %w", err)
+	}
+	return uint64(n), nil
 }
 
 // Grow fits the table of a disk to its size and tells the kernel. prepare is
@@ -51,11 +63,12 @@ func Grow(name string, log *slog.Logger, prepare func(f *os.File, start, size in
 	if err != nil {
 		return nil, fmt.Errorf("size of disk %s: %w", name, err)
 	}
-	if n, err := unix.IoctlGetInt(int(f.Fd()), unix.BLKSSZGET); err == nil && n != sector {
-		return nil, fmt.Errorf("disk %s has sectors of %d bytes: Keelson's image is made for %d", name, n, sector)
+	sector, err := SectorSize(f)
+	if err != nil {
+		return nil, fmt.Errorf("disk %s: %w", name, err)
 	}
 	sectors := uint64(size) / sector
-	old, err := ReadTable(f, primaryLBA)
+	old, err := ReadTable(f, sector, primaryLBA)
 	if err != nil {
 		return nil, fmt.Errorf("disk %s: %w", name, err)
 	}
@@ -78,7 +91,7 @@ func Grow(name string, log *slog.Logger, prepare func(f *os.File, start, size in
 		return nil, fmt.Errorf("disk %s: %w", name, err)
 	}
 	for i, e := range t.Entries {
-		if err := tellKernel(f, i+1, old.Entries[i], e); err != nil {
+		if err := tellKernel(f, sector, i+1, old.Entries[i], e); err != nil {
 			return nil, fmt.Errorf("disk %s: partition %d: %w", name, i+1, err)
 		}
 	}
@@ -89,7 +102,7 @@ func Grow(name string, log *slog.Logger, prepare func(f *os.File, start, size in
 // repair finishes what a power cut left of Commit: entries at the spare place,
 // or no valid backup.
 func repair(f *os.File, t *Table, sectors uint64, log *slog.Logger) error {
-	backup, err := ReadTable(f, sectors-1)
+	backup, err := ReadTable(f, t.Sector, sectors-1)
 	if err == nil && backup.Disk == t.Disk && t.EntryLBA == entriesLBA {
 		return nil
 	}
@@ -122,7 +135,7 @@ type blkpgArg struct {
 
 // tellKernel brings the kernel's partition in line, without a re-read of the
 // whole table, which it refuses while one of them is in use.
-func tellKernel(f *os.File, number int, old, now Entry) error {
+func tellKernel(f *os.File, sector uint64, number int, old, now Entry) error {
 	op := int32(unix.BLKPG_RESIZE_PARTITION)
 	switch {
 	case old == now || !now.Used() || old.Used() && old.First == now.First && old.Last == now.Last:

@@ -7,7 +7,7 @@ import (
 	"keelson/init/layout"
 )
 
-// Plan fits a table to a disk of that many sectors. It returns nil where
+// Plan fits a table to a disk of that many of its sectors. It returns nil where
 // nothing is to be done. newID makes unique GUIDs.
 //
 // Partitions are only ever enlarged to their end or added behind all others;
@@ -16,7 +16,8 @@ func Plan(t *Table, sectors uint64, newID func() GUID) (*Table, error) {
 	n := *t
 	n.Entries = slices.Clone(t.Entries)
 	n.Alternate = sectors - 1
-	n.LastLBA = sectors - 1 - tableLBAs - 1
+	n.LastLBA = lastUsable(sectors, t.Sector)
+	alignLBA := layout.Align / t.Sector
 	// Partitions end on the alignment, so that block sizes divide their length.
 	end := (n.LastLBA + 1) / alignLBA * alignLBA
 
@@ -47,7 +48,7 @@ func Plan(t *Table, sectors uint64, newID func() GUID) (*Table, error) {
 	case b.Used() || state.Used():
 		return nil, fmt.Errorf("only one of %s and %s is there: the partition table was changed by hand", layout.LabelRootB, layout.LabelState)
 	default:
-		slot, err := slotSectors(*a, end)
+		slot, err := slotSectors(*a, end, t.Sector)
 		if err != nil {
 			return nil, err
 		}
@@ -63,11 +64,10 @@ func Plan(t *Table, sectors uint64, newID func() GUID) (*Table, error) {
 	return &n, nil
 }
 
-const alignLBA = layout.Align / sector
-
 // slotSectors is the size of a slot: SlotSize where both slots and a STATE of
 // the least size fit, else what is left, but never below what slot A holds now.
-func slotSectors(a Entry, end uint64) (uint64, error) {
+func slotSectors(a Entry, end, sector uint64) (uint64, error) {
+	alignLBA := layout.Align / sector
 	least := (a.Sectors() + alignLBA - 1) / alignLBA * alignLBA
 	need := a.First + 2*least + layout.StateMinSize/sector
 	if end < need {

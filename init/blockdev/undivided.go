@@ -33,7 +33,7 @@ func undivided(name, dev string) []Partition {
 		return nil
 	}
 	defer f.Close()
-	t, err := ReadTable(f, primaryLBA)
+	t, err := ReadTable(f, layout.SectorSize, primaryLBA) // as the image has it, whatever the drive's
 	if err != nil {
 		return nil
 	}
@@ -41,7 +41,7 @@ func undivided(name, dev string) []Partition {
 	for i, e := range t.Entries {
 		if e.Used() && strings.HasPrefix(e.Name, layout.LabelPrefix) {
 			out = append(out, Partition{
-				Name: name, Disk: name, Number: i + 1, Label: e.Name, Start: e.First * sector, Size: e.Sectors() * sector, Undivided: true,
+				Name: name, Disk: name, Number: i + 1, Label: e.Name, Start: e.First * t.Sector, Size: e.Sectors() * t.Sector, Undivided: true,
 			})
 		}
 	}

@@ -15,10 +15,10 @@ func cd(t *testing.T, dev, name string, entries ...Entry) {
 	t.Helper()
 	b := make([]byte, 64<<10)
 	if len(entries) > 0 {
-		table := &Table{FirstLBA: 2048, LastLBA: 100_000, Entries: make([]Entry, entryCount)}
+		table := &Table{Sector: layout.SectorSize, FirstLBA: 2048, LastLBA: 100_000, Entries: make([]Entry, entryCount)}
 		copy(table.Entries, entries)
-		copy(b[primaryLBA*sector:], table.headerBytes(primaryLBA, 100_033, entriesLBA))
-		copy(b[entriesLBA*sector:], table.entryBytes())
+		copy(b[primaryLBA*layout.SectorSize:], table.headerBytes(primaryLBA, 100_033, entriesLBA))
+		copy(b[entriesLBA*layout.SectorSize:], table.entryBytes())
 	}
 	if err := os.WriteFile(filepath.Join(dev, name), b, 0o644); err != nil {
 		t.Fatal(err)

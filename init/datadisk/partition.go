@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -16,13 +14,6 @@ import (
 	"keelson/init/ext4"
 	"keelson/init/layout"
 	"keelson/init/userdata"
-)
-
-const (
-	sector     = layout.SectorSize
-	alignLBA   = layout.Align / sector
-	tailLBA    = 33 // the backup of the table
-	tableSlots = 128
 )
 
 // disk puts a table on a disk, or finds the one that is asked for.
@@ -34,9 +25,6 @@ func (c Config) disk(ctx context.Context, d userdata.Disk) error {
 	if err := c.mayWrite(name); err != nil {
 		return err
 	}
-	if b, err := os.ReadFile(filepath.Join(c.sys(name), "queue/logical_block_size")); err == nil && strings.TrimSpace(string(b)) != "512" {
-		return fmt.Errorf("%s has sectors of %s bytes; tables are made for 512", name, strings.TrimSpace(string(b)))
-	}
 	f, err := os.OpenFile(c.node(name), os.O_RDWR, 0)
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
@@ -46,11 +34,15 @@ func (c Config) disk(ctx context.Context, d userdata.Disk) error {
 	if err != nil {
 		return fmt.Errorf("size of %s: %w", name, err)
 	}
-	want, err := table(uint64(size)/sector, d.Parts)
+	sector, err := blockdev.SectorSize(f)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	have, err := blockdev.ReadTable(f, 1)
+	want, err := table(uint64(size)/sector, sector, d.Parts)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	have, err := blockdev.ReadTable(f, sector, 1)
 	if err == nil && same(have, want) {
 		return nil
 	}
@@ -77,7 +69,8 @@ func (c Config) disk(ctx context.Context, d userdata.Disk) error {
 }
 
 // table lays the partitions out on whole MiB.
-func table(sectors uint64, parts []int) (*blockdev.Table, error) {
+func table(sectors, sector uint64, parts []int) (*blockdev.Table, error) {
+	alignLBA := layout.Align / sector
 	if sectors < uint64(len(parts)+2)*alignLBA {
 		return nil, fmt.Errorf("has %d MiB, which is too little for %d partitions", sectors*sector>>20, len(parts))
 	}
@@ -85,9 +78,8 @@ func table(sectors uint64, parts []int) (*blockdev.Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &blockdev.Table{Disk: blockdev.NewGUID(), Alternate: sectors - 1, FirstLBA: alignLBA, LastLBA: sectors - tailLBA - 1,
-		Entries: make([]blockdev.Entry, tableSlots)}
-	usable := (sectors-tailLBA)/alignLBA - 1 // MiB
+	t := blockdev.NewTable(sectors, sector)
+	usable := (t.LastLBA+1)/alignLBA - 1 // MiB
 	at, percent := uint64(1), 0
 	for i, p := range parts {
 		percent += p
@@ -117,12 +109,12 @@ func write(f *os.File, t *blockdev.Table, sectors uint64) error {
 	blank := make([]byte, ext4.Cleared)
 	for _, e := range t.Entries {
 		if e.Used() {
-			if _, err := f.WriteAt(blank, int64(e.First*sector)); err != nil {
+			if _, err := f.WriteAt(blank, int64(e.First*t.Sector)); err != nil {
 				return fmt.Errorf("clear %s: %w", e.Name, err)
 			}
 		}
 	}
-	if _, err := f.WriteAt(protective(sectors), 0); err != nil {
+	if _, err := f.WriteAt(protective(sectors, t.Sector), 0); err != nil {
 		return fmt.Errorf("write the protective MBR: %w", err)
 	}
 	if err := blockdev.Commit(f, t, sectors); err != nil {
@@ -135,7 +127,7 @@ func write(f *os.File, t *blockdev.Table, sectors uint64) error {
 }
 
 // protective is the MBR that keeps other systems off (UEFI 2.10 table 5.4).
-func protective(sectors uint64) []byte {
+func protective(sectors, sector uint64) []byte {
 	b := make([]byte, sector)
 	entry := b[446:]
 	copy(entry, []byte{0, 0, 2, 0, 0xee, 0xff, 0xff, 0xff})
