@@ -30,7 +30,7 @@ const usage = `usage: imagebuild <command> [flags]
                                                                     build what a definition (configs/images/cloud.yaml) says
           [--sign-key FILE --sign-cert FILE] [--enroll DIR]         and sign it for Secure Boot
   summary [--definition FILE] [--arch amd64]                        say what would be built
-  verify  [--cert FILE] IMAGE                                       say whether a raw image is intact, and what is in it
+  verify  [--cert FILE] IMAGE                                       say whether a raw image or an ISO is intact, and what is in it
   repro   [--arch amd64] [--artefacts raw] [--fresh] [DEFINITION...]
                                                                     build all, or some, definitions twice and compare
   keys    DIR                                                       make keys to try Secure Boot with
@@ -79,7 +79,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	if args[0] == "verify" {
 		if flags.NArg() != 1 {
-			return fmt.Errorf("verify: want one raw image\n%s", usage)
+			return fmt.Errorf("verify: want one raw image or ISO\n%s", usage)
 		}
 		return verifyImage(flags.Arg(0), *cert, stdout)
 	}

@@ -254,10 +254,12 @@ func writeESP(_ context.Context, s *state) error {
 			return err
 		}
 	}
+	core.CD = nil
 	return s.system(core, "esp.img", "keelson.efi", s.cmdline, layout.ESPSize)
 }
 
-// system writes an EFI system partition that starts a unified kernel image, or by BIOS the kernel in it.
+// system writes an EFI system partition that starts a unified kernel image, or by BIOS the kernel in it. core says what else
+// there is to start the medium with.
 func (s *state) system(core grub.Core, name, unified, cmdline string, size int64) error {
 	p := esp.Parts{Arch: s.config.Arch, Slot: string(layout.SlotA)}
 	var err error

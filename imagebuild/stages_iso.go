@@ -61,7 +61,7 @@ func liveESPKey(s *state) (string, error) {
 		return "", err
 	}
 	size, err := s.liveESPSize()
-	return keyOf("live esp", key, sum, s.liveCmdline(), fmt.Sprint(size)), err
+	return keyOf("live esp 2", key, sum, s.liveCmdline(), fmt.Sprint(size)), err
 }
 
 func writeLiveESP(_ context.Context, s *state) error {
@@ -81,7 +81,7 @@ func (s *state) isoParts() []string { return append(s.diskParts("live-esp.img"),
 
 func isoKey(s *state) (string, error) {
 	sums, err := s.hashes(s.isoParts()...)
-	return keyOf("iso", sums, string(s.seed()), s.source.Version, s.epoch()), err
+	return keyOf("iso 2", sums, string(s.seed()), s.source.Version, s.epoch()), err
 }
 
 func writeISO(_ context.Context, s *state) error {
@@ -105,30 +105,13 @@ func writeISO(_ context.Context, s *state) error {
 	}
 	system, root := len(partitions)-3, len(partitions)-2
 	volume := func(starts []int64, size int64) ([]byte, error) {
-		return iso.Render(iso.Volume{
-			Label: "KEELSON", Time: s.source.Epoch, Size: size, BIOS: core.CD, EFI: starts[system], EFILen: partitions[system].Size,
-			Files: []iso.File{
-				{Name: "README.TXT", Data: s.isoReadme()},
-				{Name: "EFI.IMG", Offset: starts[system], Size: partitions[system].Size},
-				{Name: "ROOT.EROFS", Offset: starts[root], Size: partitions[root].Len},
-			},
-		}, starts[0])
+		return iso.Render(iso.Medium{
+			Version: s.source.Version, Time: s.source.Epoch, Size: size, BIOS: core.CD,
+			EFI: starts[system], EFILen: partitions[system].Size, Root: starts[root], RootLen: partitions[root].Len,
+		}.Volume(), starts[0])
 	}
 	_, err = disk.Write(s.artefact(".iso"), disk.Image{
 		Seed: append(s.seed(), definition.ISO...), BootCode: core.Boot, Partitions: partitions, Active: true, Lead: volume,
 	})
 	return err
-}
-
-// isoReadme is for who opens the medium on another system.
-func (s *state) isoReadme() []byte {
-	return fmt.Appendf(nil, `Keelson %s: an operating system that is one Kubernetes node.
-
-Start a machine from this CD, or write the whole file to a USB stick. It runs
-from the medium and writes nothing to it; its state is in memory, unless a disk
-of the machine has a partition KEELSON-STATE. The stick's second partition takes
-user-data in the folder /keelson: user-data, meta-data, vendor-data,
-network-config. With the key install in its user-data the medium installs itself
-to a disk.
-`, s.source.Version)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/base64"
+	"fmt"
 	"os"
 
 	"keelson/imagebuild/payload"
@@ -37,6 +38,7 @@ func writeInstalledESP(_ context.Context, s *state) error {
 	if err != nil {
 		return err
 	}
+	core.CD = nil
 	plain := *s
 	plain.config.Definition.UserData = ""
 	return plain.system(core, "installed-esp.img", "keelson.efi", s.cmdline, layout.ESPSize)
@@ -44,7 +46,7 @@ func writeInstalledESP(_ context.Context, s *state) error {
 
 func payloadKey(s *state) (string, error) {
 	sums, err := s.hashes(append(s.diskParts("live-esp.img"), s.installedESP())...)
-	return keyOf("payload", sums, s.source.Version), err
+	return keyOf("payload 2", sums, s.source.Version), err
 }
 
 func writePayload(_ context.Context, s *state) error {
@@ -52,32 +54,23 @@ func writePayload(_ context.Context, s *state) error {
 	if err != nil {
 		return err
 	}
-	rootType, err := layout.RootType(s.config.Arch)
-	if err != nil {
-		return err
-	}
-	part := func(number int, label, kind string, attributes uint64, size int64) layout.PayloadPartition {
-		return layout.PayloadPartition{Number: number, Label: label, Type: kind, Attributes: attributes, Size: size}
-	}
 	open := opener{}
 	defer open.close()
-	var all []payload.Partition
-	if s.machine().bios {
-		all = append(all, payload.Partition{
-			PayloadPartition: part(layout.NumberBIOS, layout.LabelBIOS, layout.TypeBIOSBoot, 0, layout.BIOSSize),
-			Content:          open.content(s.part("core.img")), From: layout.NumberBIOS,
-		})
+	system := payload.System{
+		Arch: s.config.Arch, ESP: open.content(s.installedESP()), Root: open.content(s.part("root.erofs")), MediumESP: open.content(s.part("live-esp.img")),
 	}
-	root := open.content(s.part("root.erofs"))
-	all = append(all, payload.Partition{
-		PayloadPartition: part(layout.NumberESP, layout.LabelESP, layout.TypeESP, 0, layout.ESPSize),
-		Content:          open.content(s.installedESP()), From: layout.NumberESP, Medium: open.content(s.part("live-esp.img")),
-	}, payload.Partition{
-		PayloadPartition: part(layout.NumberRootA, layout.LabelRootA, rootType, layout.AttrRoot, (root.Len+layout.Align-1)/layout.Align*layout.Align),
-		Content:          root, From: layout.NumberLive,
-	})
+	if s.machine().bios {
+		system.Core = open.content(s.part("core.img"))
+	}
 	if open.err != nil {
 		return open.err
+	}
+	if system.Kernel, err = os.ReadFile(s.part("live.efi")); err != nil {
+		return fmt.Errorf("read the medium's kernel image: %w", err)
+	}
+	all, err := system.Partitions()
+	if err != nil {
+		return err
 	}
 	made, err := payload.Make(s.source.Version, base64.StdEncoding.EncodeToString(core.Boot), all)
 	if err != nil {

@@ -25,7 +25,7 @@ func TestWritePayload(t *testing.T) {
 	kernel, root := bytesOf(1, 100<<10), bytesOf(2, 3<<20+4096)
 	live := bytes.Join([][]byte{bytesOf(3, 4096), kernel, []byte("keelson.live=1"), make([]byte, 8<<10)}, nil)
 	installed := bytes.Join([][]byte{bytesOf(4, 2048), make([]byte, 2048), kernel, []byte("installed"), make([]byte, 1<<20)}, nil)
-	for name, b := range map[string][]byte{"live-esp.img": live, "esp.img": installed, "root.erofs": root} {
+	for name, b := range map[string][]byte{"live-esp.img": live, "live.efi": kernel, "esp.img": installed, "root.erofs": root} {
 		if err := os.WriteFile(s.part(name), b, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +72,7 @@ func TestWritePayload(t *testing.T) {
 
 func TestWritePayloadNeedsEveryPart(t *testing.T) {
 	s := &state{config: Config{Dir: t.TempDir(), Arch: "arm64"}}
-	if err := writePayload(context.Background(), s); err == nil || !strings.Contains(err.Error(), "root.erofs") {
+	if err := writePayload(context.Background(), s); err == nil || !strings.Contains(err.Error(), "esp.img") {
 		t.Errorf("without any part: got %v", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"keelson/imagebuild/grub"
 	"keelson/imagebuild/inspect"
+	"keelson/imagebuild/iso"
 	"keelson/imagebuild/pkcs7"
 	"keelson/imagebuild/tree"
 	"keelson/init/layout"
@@ -58,6 +59,9 @@ func (s *state) putSums(files *tree.Tree, core grub.Core) error {
 	}
 	defer root.Close()
 	areas := inspect.Areas{BootCode: core.Boot, Core: core.Image, Superblock: make([]byte, layout.BlockSize)}
+	if core.CD != nil {
+		areas.CD = iso.Loaded(core.CD)
+	}
 	if _, err := root.ReadAt(areas.Superblock, int64(s.verity.HashOffset())); err != nil {
 		return fmt.Errorf("hash the superblock of the hash tree: %w", err)
 	}

@@ -44,7 +44,7 @@ func TestVerifyRefuses(t *testing.T) {
 		args []string
 		want string
 	}{
-		{"nothing", []string{"verify"}, "one raw image"},
+		{"nothing", []string{"verify"}, "one raw image or ISO"},
 		{"absent", []string{"verify", filepath.Join(dir, "none")}, "none"},
 		{"text", []string{"verify", text}, "no disk image"},
 		{"certificate absent", []string{"verify", "--cert", filepath.Join(dir, "none"), text}, "none"},

@@ -44,6 +44,15 @@ func (t *table) find(label string) (partition, bool) {
 	return partition{}, false
 }
 
+// first is where the first partition begins.
+func (t *table) first() int64 {
+	first := int64(1 << 62)
+	for _, p := range t.partitions {
+		first = min(first, p.start)
+	}
+	return first
+}
+
 // readTables checks both tables and the protective MBR; it goes on with the
 // backup where the first is broken.
 func readTables(f io.ReaderAt, size int64, r *Report) (*table, error) {

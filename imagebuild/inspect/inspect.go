@@ -1,10 +1,11 @@
-// Package inspect says whether a raw image is the one that was built, and
-// what is in it.
+// Package inspect says whether a raw image or an ISO is the one that was
+// built, and what is in it.
 //
 // Every byte is accounted for: partition tables by their checksums and each
 // other, the ESP by the hashes that the builder left on it and by being
 // written anew, the root by its hash tree and the hash in the kernel's command
-// line, all between them by being zero. It changes nothing, and what it reads
+// line, all between them by being zero. An ISO's own volume and what it would
+// install are made anew as well and compared. It changes nothing, and what it reads
 // may be anything. An image without a signature proves that no byte went
 // wrong by itself; only with a signature, checked against a certificate that
 // is known from elsewhere, does it prove who built it.
@@ -28,6 +29,7 @@ import (
 	"strings"
 
 	"keelson/imagebuild/authenticode"
+	"keelson/imagebuild/disk"
 	"keelson/imagebuild/pkcs7"
 	"keelson/imagebuild/uki"
 	"keelson/imagebuild/verity"
@@ -60,19 +62,21 @@ func (r *Report) problem(region, format string, args ...any) {
 
 // Regions of an image, as problems name them.
 const (
-	regionMBR    = "MBR"
-	regionGPT    = "GPT"
-	regionBackup = "backup GPT"
-	regionBIOS   = "BIOS boot partition"
-	regionESP    = "ESP"
-	regionLoader = "boot loader"
-	regionUKI    = "kernel image"
-	regionRoot   = "root"
-	regionTree   = "hash tree"
-	regionGap    = "unused space"
+	regionMBR     = "MBR"
+	regionGPT     = "GPT"
+	regionBackup  = "backup GPT"
+	regionBIOS    = "BIOS boot partition"
+	regionESP     = "ESP"
+	regionLoader  = "boot loader"
+	regionUKI     = "kernel image"
+	regionRoot    = "root"
+	regionTree    = "hash tree"
+	regionGap     = "unused space"
+	regionISO     = "ISO 9660 volume"
+	regionPayload = "payload"
 )
 
-// Image inspects a raw image. With trusted, boot loader and kernel image must
+// Image inspects a raw image or an ISO. With trusted, boot loader and kernel image must
 // be signed by it.
 func Image(f *os.File, trusted *x509.Certificate) (*Report, error) {
 	info, err := f.Stat()
@@ -86,22 +90,35 @@ func Image(f *os.File, trusted *x509.Certificate) (*Report, error) {
 	}
 	volume, ok := table.find(layout.LabelESP)
 	if !ok {
-		return nil, fmt.Errorf("inspect %s: no partition %s: want a raw image of Keelson", f.Name(), layout.LabelESP)
+		return nil, fmt.Errorf("inspect %s: no partition %s: want a raw image or an ISO of Keelson", f.Name(), layout.LabelESP)
 	}
 	root, ok := table.find(layout.LabelRootA)
+	behind, begin := root, table.first()
+	var m *medium
 	if !ok {
-		return nil, fmt.Errorf("inspect %s: no partition %s: want a raw image of Keelson", f.Name(), layout.LabelRootA)
+		m = &medium{file: f, size: info.Size(), table: table, esp: volume, trusted: trusted}
+		if m.root, ok = table.find(layout.LabelLive); !ok {
+			return nil, fmt.Errorf("inspect %s: no partition %s or %s: want a raw image or an ISO of Keelson", f.Name(), layout.LabelRootA, layout.LabelLive)
+		}
+		if m.payload, ok = table.find(layout.LabelPayload); !ok {
+			return nil, fmt.Errorf("inspect %s: no partition %s: want an ISO that this version made", f.Name(), layout.LabelPayload)
+		}
+		root, behind, begin = m.root, m.payload, disk.LeadAt
 	}
 	files := r.volume(f, volume)
 	sums := r.sums(files)
 	kernel := r.programs(files, trusted)
-	r.bootArea(f, table, sums)
+	r.bootArea(f, table, sums, begin)
 	used := r.root(f, root, kernel, sums)
 	r.contents(f, root, kernel)
 	if kernel != nil {
 		r.rewrite(f, volume, files, kernel)
 	}
-	gaps := []span{{root.end, info.Size() - backupLen}}
+	if m != nil && kernel != nil {
+		m.files, m.sums, m.kernel, m.used = files, sums, kernel, used
+		r.medium(m)
+	}
+	gaps := []span{{behind.end, info.Size() - backupLen}}
 	if used > 0 {
 		gaps = append(gaps, span{root.start + used, root.end})
 	}

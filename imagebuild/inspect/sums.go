@@ -22,6 +22,7 @@ const SumsPath = "/keelson/SHA256SUMS"
 const (
 	sumBootCode   = "disk:boot-code"
 	sumBIOS       = "disk:bios-boot"
+	sumCD         = "disk:cd-boot"
 	sumSuperblock = "disk:verity-superblock"
 )
 
@@ -30,6 +31,7 @@ const (
 type Areas struct {
 	BootCode   []byte
 	Core       []byte // of the BIOS boot partition
+	CD         []byte // what BIOS starts from a CD, as it stands on the medium; nil: this is none
 	Superblock []byte // of the hash tree, one block
 }
 
@@ -42,6 +44,9 @@ func RenderSums(files map[string][]byte, a Areas) []byte {
 	if len(a.Core) > 0 {
 		sums[sumBootCode] = sum(padded(a.BootCode, bootLen))
 		sums[sumBIOS] = sum(padded(a.Core, layout.BIOSSize))
+	}
+	if len(a.CD) > 0 {
+		sums[sumCD] = sum(a.CD)
 	}
 	sums[sumSuperblock] = sum(a.Superblock)
 	var b bytes.Buffer
@@ -106,8 +111,8 @@ func (r *Report) sums(files map[string][]byte) map[string]string {
 	return sums
 }
 
-// bootArea checks what BIOS starts.
-func (r *Report) bootArea(f io.ReaderAt, t *table, sums map[string]string) {
+// bootArea checks what BIOS starts, and that nothing is between the first table and end.
+func (r *Report) bootArea(f io.ReaderAt, t *table, sums map[string]string, end int64) {
 	if want, ok := sums[sumBootCode]; ok {
 		code := make([]byte, bootLen)
 		if _, err := f.ReadAt(code, 0); err != nil || sum(code) != want {
@@ -125,12 +130,7 @@ func (r *Report) bootArea(f io.ReaderAt, t *table, sums map[string]string) {
 			r.problem(regionBIOS, "it is not what was built")
 		}
 	}
-	// Nothing is between the first table and the first partition.
-	first := int64(1 << 62)
-	for _, p := range t.partitions {
-		first = min(first, p.start)
-	}
-	if at, err := firstNonZero(f, span{2*sector + entriesLen, first}); err == nil && at >= 0 {
+	if at, err := firstNonZero(f, span{2*sector + entriesLen, end}); err == nil && at >= 0 {
 		r.problem(regionGap, "byte %d should be zero", at)
 	}
 }

@@ -1,6 +1,9 @@
 package iso
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"errors"
+)
 
 // Values of the boot catalogue (El Torito 2.1 to 2.4, UEFI 2.10 13.3.2.1).
 const (
@@ -58,6 +61,24 @@ func entry(offset int64, sectors uint16) []byte {
 
 // bootInfoAt and bootInfoLen are the place of the boot information table in a loader.
 const bootInfoAt, bootInfoLen = 8, 56
+
+// loaderAt is where the loader stands on the medium: it is the volume's first file.
+const loaderAt = filesAt * Sector
+
+// Loaded is a loader as it stands on the medium.
+func Loaded(loader []byte) []byte { return withBootInfo(loader, loaderAt) }
+
+// Loader finds the loader in the bytes of a volume.
+func Loader(volume []byte) ([]byte, error) {
+	const at = loaderAt - Start
+	if len(volume) >= at+Sector {
+		n := int64(binary.LittleEndian.Uint32(volume[at+bootInfoAt+8:]))
+		if n >= Sector && n%Sector == 0 && n <= int64(len(volume)-at) {
+			return volume[at : at+n], nil
+		}
+	}
+	return nil, errors.New("iso: the volume has no loader")
+}
 
 // withBootInfo tells a loader where it is on the medium.
 func withBootInfo(loader []byte, at int64) []byte {

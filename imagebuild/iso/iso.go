@@ -71,7 +71,7 @@ func Render(v Volume, limit int64) ([]byte, error) {
 	files := slices.Clone(v.Files)
 	bios := int64(0)
 	if v.BIOS != nil {
-		loader := withBootInfo(v.BIOS, Start+int64(len(out)))
+		loader := Loaded(v.BIOS)
 		bios = put(loader)
 		// Readers that look for the size of what firmware starts find it here.
 		files = append(files, File{Name: "BIOS.IMG", Offset: bios, Size: int64(len(loader))})

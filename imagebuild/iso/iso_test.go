@@ -145,6 +145,42 @@ func TestBootInfo(t *testing.T) {
 	}
 }
 
+// What firmware starts is found again in the volume, and its bytes make the same volume.
+func TestLoader(t *testing.T) {
+	v := Medium{
+		Version: "1", Time: time.Unix(1_700_000_000, 0), Size: 8 << 20, BIOS: bytes.Repeat([]byte("loader"), 1000), EFI: 2 << 20, EFILen: 4 << 20, Root: 6 << 20, RootLen: 1 << 20,
+	}
+	volume, err := Render(v.Volume(), 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := Loader(volume)
+	if err != nil || !bytes.Equal(found, Loaded(v.BIOS)) {
+		t.Fatalf("got %d bytes, %v, want what was rendered", len(found), err)
+	}
+	v.BIOS = found
+	if again, err := Render(v.Volume(), 1<<20); err != nil || !bytes.Equal(again, volume) {
+		t.Errorf("another volume of the same loader (%v)", err)
+	}
+	if !bytes.Contains(volume, []byte("Keelson 1: an operating system")) {
+		t.Error("README.TXT does not say the version")
+	}
+	for name, b := range map[string][]byte{"nothing": nil, "cut": volume[:loaderAt-Start+Sector], "zeros": make([]byte, 64<<10)} {
+		if got, err := Loader(b); err == nil {
+			t.Errorf("%s: got %d bytes", name, len(got))
+		}
+	}
+}
+
+func FuzzLoader(f *testing.F) {
+	f.Add(make([]byte, 64<<10))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if got, err := Loader(b); err == nil && len(got) > len(b) {
+			t.Fatalf("%d bytes of %d", len(got), len(b))
+		}
+	})
+}
+
 func TestRenderIsTheSameTwice(t *testing.T) {
 	one, err := Render(volume(), 1<<20)
 	if err != nil {

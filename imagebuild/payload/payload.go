@@ -32,7 +32,13 @@ type Partition struct {
 	Content                 Content
 	From                    int
 	Medium                  Content
+	// Within is the part of Medium that is looked through: whoever puts user-data on a stick changes directories and
+	// allocation, and must still be able to install.
+	Within Range
 }
+
+// Range is a part of a content.
+type Range struct{ Offset, Len int64 }
 
 // Make finds the installed partitions on the medium. It returns the payload's bytes: the head, then what is not there.
 func Make(version string, bootCode string, partitions []Partition) ([]byte, error) {
@@ -63,7 +69,11 @@ func (p Partition) find(rest *[]byte) (layout.PayloadPartition, error) {
 		out.SHA256 = hex.EncodeToString(sum.Sum(nil))
 		return out, err
 	}
-	known, err := index(p.Medium)
+	if p.Within.Offset < 0 || p.Within.Len < 0 || p.Within.Offset > p.Medium.Len-p.Within.Len {
+		return out, fmt.Errorf("%d bytes at %d of the medium's %d: not there", p.Within.Len, p.Within.Offset, p.Medium.Len)
+	}
+	medium := Content{Data: io.NewSectionReader(p.Medium.Data, p.Within.Offset, p.Within.Len), Len: p.Within.Len}
+	known, err := index(medium)
 	if err != nil {
 		return out, fmt.Errorf("read the medium: %w", err)
 	}
@@ -74,14 +84,14 @@ func (p Partition) find(rest *[]byte) (layout.PayloadPartition, error) {
 		}
 		if n := len(out.Extents); n > 0 {
 			last := &out.Extents[n-1]
-			if last.To+last.Length == at && last.From == p.From && matches(p.Medium, last.Offset+last.Length, b) {
+			if last.To+last.Length == at && last.From == p.From && matches(medium, last.Offset+last.Length-p.Within.Offset, b) {
 				last.Length += int64(len(b)) // a run goes on where it is, even if the block is found elsewhere, too
 				return
 			}
 		}
 		e := layout.PayloadExtent{From: p.From, Length: int64(len(b)), To: at}
 		if offset, ok := known[sha256.Sum256(b)]; ok {
-			e.Offset = offset
+			e.Offset = p.Within.Offset + offset
 		} else {
 			e.From, e.Offset = layout.NumberPayload, int64(len(*rest))
 			*rest = append(*rest, b...)

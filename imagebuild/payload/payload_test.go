@@ -49,7 +49,7 @@ func TestMake(t *testing.T) {
 	installed := pad(append(append(pad(random(4, 512), 8192), kernel...), "installed"...), 3<<20)
 	made, err := Make("1", "", []Partition{
 		{PayloadPartition: layout.PayloadPartition{Number: layout.NumberESP, Label: layout.LabelESP, Type: layout.TypeESP, Size: 4 << 20},
-			Content: content(installed), From: layout.NumberESP, Medium: content(live)},
+			Content: content(installed), From: layout.NumberESP, Medium: content(live), Within: Range{0, int64(len(live))}},
 		{PayloadPartition: layout.PayloadPartition{Number: layout.NumberRootA, Label: layout.LabelRootA, Type: layout.TypeRootAMD64, Size: 1 << 20},
 			Content: content(root), From: layout.NumberLive},
 	})
@@ -80,7 +80,7 @@ func TestMakeWithOddSizes(t *testing.T) {
 		root := random(5, n)
 		made, err := Make("1", "", []Partition{{
 			PayloadPartition: layout.PayloadPartition{Number: layout.NumberRootA, Label: layout.LabelRootA, Type: layout.TypeRootAMD64, Size: 2 << 20},
-			Content:          content(root), From: layout.NumberLive, Medium: content(random(6, 700)),
+			Content:          content(root), From: layout.NumberLive, Medium: content(random(6, 700)), Within: Range{0, 700},
 		}})
 		if err != nil {
 			t.Fatal(err)
@@ -98,7 +98,7 @@ func (broken) ReadAt([]byte, int64) (int, error) { return 0, bytes.ErrTooLarge }
 func TestMakeSaysWhatCannotBeRead(t *testing.T) {
 	part := Partition{
 		PayloadPartition: layout.PayloadPartition{Number: layout.NumberRootA, Label: layout.LabelRootA, Size: 1 << 20},
-		Content:          content([]byte("x")), Medium: Content{Data: broken{}, Len: 1},
+		Content:          content([]byte("x")), Medium: Content{Data: broken{}, Len: 1}, Within: Range{0, 1},
 	}
 	if _, err := Make("1", "", []Partition{part}); err == nil || !strings.Contains(err.Error(), layout.LabelRootA+": read the medium") {
 		t.Errorf("got %v", err)
