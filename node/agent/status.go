@@ -19,7 +19,7 @@ func (a *Agent) startStatus(steps []sequence.Step) {
 // status is what `node status` shows.
 func (a *Agent) status(ctx context.Context) status.Report {
 	settings := a.cfg.Settings
-	r := status.Files{DataDir: settings.DataDir, Role: status.Agent, Settings: &settings, Version: a.cfg.Version}.Report(a.now())
+	r := status.Files{DataDir: settings.DataDir, Role: status.Agent, Settings: &settings, Notes: status.DefaultNotes, Version: a.cfg.Version}.Report(a.now())
 	a.live.Fill(ctx, &r)
 	return r
 }

@@ -44,7 +44,7 @@ func statusVerb(ctx context.Context, args []string, version string, now time.Tim
 
 // stopped is what the files say. Settings that cannot be read may be why nothing runs; RKE2's places are looked at then.
 func stopped(file, version string, now time.Time) status.Report {
-	f := status.Files{DataDir: config.Default().DataDir, Version: version, Idle: true}
+	f := status.Files{DataDir: config.Default().DataDir, Version: version, Notes: status.DefaultNotes, Idle: true}
 	settings, _, err := config.LoadAgent(file) // the least that every role's settings must hold
 	if err == nil {
 		f.DataDir = settings.DataDir

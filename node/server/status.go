@@ -26,7 +26,7 @@ func (s *Server) startStatus(steps []sequence.Step) {
 // status is what `node status` shows.
 func (s *Server) status(ctx context.Context) status.Report {
 	settings := s.cfg.Settings
-	r := status.Files{DataDir: settings.DataDir, Role: status.Server, Settings: &settings, Version: s.cfg.Version}.Report(time.Now())
+	r := status.Files{DataDir: settings.DataDir, Role: status.Server, Settings: &settings, Notes: status.DefaultNotes, Version: s.cfg.Version}.Report(time.Now())
 	s.live.Fill(ctx, &r)
 	if s.rejoined.Load() {
 		if r.Reset == nil {

@@ -4,6 +4,8 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -28,6 +30,7 @@ type Files struct {
 	Role     string         // empty: what the files look like
 	Settings *config.Config // nil: they cannot be read
 	Version  string         // of this program
+	Notes    string         // path of PID 1's notes on the user-data; empty: none
 	Idle     bool           // no supervisor runs, so that etcd's data may be looked into
 }
 
@@ -50,6 +53,8 @@ func (f Files) Report(now time.Time) Report {
 		r.Node = f.node()
 	}
 	var err error
+	r.UserData, err = f.notes()
+	problem(err)
 	r.Trust, err = f.trust(r.Role)
 	problem(err)
 	if found, err := certificate.Look(f.DataDir, now); err != nil {
@@ -78,6 +83,32 @@ func (f Files) server(parts ...string) string {
 
 func (f Files) agent(parts ...string) string {
 	return filepath.Join(append([]string{f.DataDir, "agent"}, parts...)...)
+}
+
+// mostNotes is more than PID 1 has to say of a document of the largest size.
+const mostNotes = 1 << 20
+
+// notes reads what PID 1 said of the user-data: unsupported keys, and mistakes that did not keep it from starting.
+func (f Files) notes() ([]string, error) {
+	if f.Notes == "" {
+		return nil, nil
+	}
+	file, err := os.Open(f.Notes)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, mostNotes))
+	if err != nil {
+		return nil, fmt.Errorf("read notes on the user-data: %w", err)
+	}
+	var all []string
+	for line := range strings.Lines(string(text)) {
+		if line = strings.TrimSpace(strings.TrimPrefix(line, "user-data: ")); line != "" {
+			all = append(all, line)
+		}
+	}
+	return all, nil
 }
 
 func exists(path string) bool {

@@ -74,6 +74,35 @@ func TestFilesOfNobody(t *testing.T) {
 	}
 }
 
+// What PID 1 said of the user-data is told line by line, and its absence is no problem.
+func TestNotes(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "user-data.notes")
+	report := func() Report {
+		return Files{DataDir: dir, Settings: settings(dir, nil), Notes: path, Idle: true}.Report(noon())
+	}
+	if r := report(); len(r.UserData)+len(r.Problems) != 0 {
+		t.Errorf("no file: got %v, %v", r.UserData, r.Problems)
+	}
+	put(t, dir, map[string]string{"user-data.notes": "user-data: nocloud: line 7: packages: is not supported\n\nuser-data: nocloud: line 9: x: is unknown\n"})
+	if r := report(); !slices.Equal(r.UserData, []string{"nocloud: line 7: packages: is not supported", "nocloud: line 9: x: is unknown"}) || len(r.Problems) != 0 {
+		t.Errorf("got %q, %v", r.UserData, r.Problems)
+	}
+	put(t, dir, map[string]string{"user-data.notes": strings.Repeat("user-data: x\n", mostNotes)})
+	if r := report(); len(r.UserData) > mostNotes {
+		t.Errorf("a file without end: got %d lines", len(r.UserData))
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if r := report(); len(r.Problems) != 1 || !strings.Contains(r.Problems[0], path) {
+		t.Errorf("a folder: got %v", r.Problems)
+	}
+}
+
 func TestFilesOfServer(t *testing.T) {
 	dir, authority := serverFiles(t)
 	r := Files{DataDir: dir, Settings: settings(dir, nil), Idle: true}.Report(noon().Add(time.Hour))

@@ -97,6 +97,9 @@ func (p *page) report(r Report) {
 		p.reset(*r.Reset)
 	}
 	p.certificates(r)
+	for _, text := range r.UserData {
+		p.line("user-data", "%s", oneLine(text))
+	}
 	for _, text := range r.Problems {
 		p.line("problem", "%s", oneLine(text))
 	}

@@ -62,7 +62,10 @@ func examples() map[string]Report {
 	agent.Role, agent.Node, agent.Join = Agent, "w-1", "https://10.0.0.1:9345"
 	agent.Trust, agent.Balancers = Trust{authority, ByFirstUse}, agentBalancers
 
+	agent.UserData = []string{"nocloud: line 7: packages: is not supported: the system is immutable", "nocloud: line 9: colour: is not a known key"}
+
 	starting := agent
+	starting.UserData = nil
 	starting.State, starting.Started, starting.Certificates, starting.NextRenewal = Starting, noon().Add(-3*time.Minute), nil, nil
 	starting.Trust, starting.Balancers = Trust{}, nil
 	starting.Waiting = []Wait{
@@ -145,7 +148,7 @@ func TestJSONShape(t *testing.T) {
 	}
 	want := []string{
 		"state", "now", "started", "version", "role", "parts", "node", "server", "waiting", "balancers", "trust",
-		"tokenBeforeHonouredUntil", "etcd", "snapshot", "reset", "nextRenewal", "certificates", "problems",
+		"tokenBeforeHonouredUntil", "etcd", "snapshot", "reset", "nextRenewal", "certificates", "userData", "problems",
 	}
 	if !slices.Equal(names, want) {
 		t.Errorf("keys: got %q, want %q", names, want)

@@ -15,6 +15,9 @@ import (
 // DefaultSocket is where the supervisor tells. Its folder is root's alone.
 const DefaultSocket = "/run/keelson/node/status.sock"
 
+// DefaultNotes is where PID 1 leaves what it has to say of the user-data (init/layout, UserDataNotes): a line each.
+const DefaultNotes = "/run/keelson/user-data.notes"
+
 // Roles, and the parts of a server.
 const (
 	Server       = "server"
@@ -49,6 +52,7 @@ type Report struct {
 	Reset        *Reset              `json:"reset,omitempty"`
 	NextRenewal  *Renewal            `json:"nextRenewal,omitempty"`
 	Certificates []certificate.Entry `json:"certificates,omitempty"`
+	UserData     []string            `json:"userData,omitempty"` // what was said of the machine's user-data, by document, line and key
 	Problems     []string            `json:"problems,omitempty"` // why something is missing here
 }
 
