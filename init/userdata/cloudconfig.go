@@ -13,7 +13,7 @@ import (
 
 // keys names every top-level key that has an effect here.
 func keys() []string {
-	return []string{"ca_certs", "disk_setup", "fqdn", "fs_setup", "hostname", "modules", "mounts", "ntp", "power_state", "rke2",
+	return []string{"ca_certs", "disk_setup", "fqdn", "fs_setup", "hostname", "install", "modules", "mounts", "ntp", "power_state", "rke2",
 		"ssh_authorized_keys", "swap", "sysctls", "timezone", "write_files"}
 }
 
@@ -56,7 +56,6 @@ func unsupported() map[string]string {
 		"cloud_init_modules": "there is no cloud-init", "cloud_config_modules": "there is no cloud-init",
 		"cloud_final_modules": "there is no cloud-init", "datasource": "sources are found by themselves",
 		"datasource_list": "sources are found by themselves", "vendor_data": "vendor-data is always merged",
-		"install": "installing to another disk is not part of this version",
 	}
 }
 
@@ -81,6 +80,8 @@ func (l *loader) cloudConfig(root *yaml.Node) {
 			} else {
 				hostname = strings.ToLower(s)
 			}
+		case "install":
+			l.install(p.Value)
 		case "rke2":
 			l.mergeRKE2(p.Value)
 		case "write_files":

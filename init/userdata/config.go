@@ -44,6 +44,7 @@ type Config struct {
 	SSHKeys    []string // for an SSH server of a debug overlay; also among Files
 	Storage    Storage
 	Power      Power
+	Install    *Install // nil: nobody asks for it; only a medium that runs live follows it
 }
 
 // Roles of a machine.

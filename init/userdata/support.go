@@ -15,6 +15,7 @@ func honoured() map[string]string {
 		"fqdn":                "for `/etc/hosts`; its first label is the host name where `hostname` is missing",
 		"fs_setup":            "ext4 on data disks; what holds anything is touched with `overwrite: true` alone",
 		"hostname":            "the name of the machine and of its node",
+		"install":             "has a CD or stick install itself to a `disk` (a path, `smallest`, or a map of `path`, `by-id`, `serial`, `wwn`, `model`, `transport`, `rotational`, `size`, `min-size`, `max-size`), `wipe: true` whatever that holds, `then: reboot` or `poweroff`; an installed system passes over it (Keelson's own key)",
 		"modules":             "kernel modules to load (Keelson's own key)",
 		"mounts":              "ext4, xfs or vfat of data disks on `/mnt` or below `/var` and `/run`; ext4 is checked first",
 		"ntp":                 "`servers`, `pools` and `enabled`; time is kept by init itself",
