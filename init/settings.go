@@ -57,7 +57,17 @@ func (m *machine) userData(ctx context.Context) error {
 				told = err.Error()
 				m.con.Printf("user-data: %s", oneLine(err))
 			}
-			if !errors.Is(err, source.ErrUnanswered) && m.accept(docs) && m.applySettings(ctx, cfg.NextDevice) {
+			accepted := !errors.Is(err, source.ErrUnanswered) && m.accept(docs)
+			switch {
+			case accepted && m.live() && m.config.Install != nil:
+				if m.install(ctx, docs, cfg.NextDevice) {
+					<-ctx.Done() // the machine ends
+					return nil
+				}
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+			case accepted && m.applySettings(ctx, cfg.NextDevice):
 				m.report = source.Reporter(cfg.Machine)
 				return source.Store(layout.UserData, docs)
 			}

@@ -64,10 +64,34 @@ func Make(ctx context.Context, run Runner, device string) error {
 
 // Format is Make with a label of the caller's, and more arguments of mke2fs.
 func Format(ctx context.Context, run Runner, device, label string, more ...string) error {
-	argv := []string{layout.Mke2fs, "-q", "-F", "-t", "ext4", "-L", label, "-m", "1", "-b", "4096",
+	return mke2fs(ctx, run, device, append(arguments(label, ""), append(more, device)...))
+}
+
+// MakeIn makes the state's file system in size bytes of a disk from start on, whether they are a partition yet or not, with
+// what is in a folder, and has e2fsck look at it.
+func MakeIn(ctx context.Context, run Runner, disk string, start, size int64, folder string) error {
+	argv := append(arguments(layout.StateFSLabel, fmt.Sprintf(",offset=%d", start)), "-J", "size=64", "-d", folder, disk, fmt.Sprintf("%dk", size>>10))
+	if err := mke2fs(ctx, run, disk, argv); err != nil {
+		return err
+	}
+	out, code, err := run.Run(ctx, layout.E2fsck, "-f", "-n", fmt.Sprintf("%s?offset=%d", disk, start))
+	if err != nil {
+		return fmt.Errorf("check the file system on %s: %w", disk, err)
+	}
+	if code != 0 {
+		return fmt.Errorf("check the file system on %s: e2fsck ended with %d: %s", disk, code, lastLine(out))
+	}
+	return nil
+}
+
+func arguments(label, extended string) []string {
+	return []string{layout.Mke2fs, "-q", "-F", "-t", "ext4", "-L", label, "-m", "1", "-b", "4096",
 		"-O", "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum",
-		"-E", "lazy_itable_init=1,nodiscard"}
-	out, code, err := run.Run(ctx, append(append(argv, more...), device)...)
+		"-E", "lazy_itable_init=1,nodiscard" + extended}
+}
+
+func mke2fs(ctx context.Context, run Runner, device string, argv []string) error {
+	out, code, err := run.Run(ctx, argv...)
 	if err != nil {
 		return fmt.Errorf("make the file system on %s: %w", device, err)
 	}

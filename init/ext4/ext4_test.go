@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -295,5 +297,45 @@ func TestPrepare(t *testing.T) {
 				t.Error("the partition before it was touched")
 			}
 		})
+	}
+}
+
+// A file system in a part of a disk leaves the rest of the disk alone.
+func TestMakeIn(t *testing.T) {
+	file, run, ctx := disk(t), &host{}, context.Background()
+	const start, size = 100 << 20, 600 << 20
+	around := map[int64][]byte{0: bytes.Repeat([]byte{7}, 4096), start - 4096: bytes.Repeat([]byte{8}, 4096), start + size: bytes.Repeat([]byte{9}, 4096)}
+	for at, b := range around {
+		poke(t, file, at, b)
+	}
+	folder := t.TempDir()
+	if err := os.WriteFile(filepath.Join(folder, "kept"), []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := MakeIn(ctx, run, file, start, size, folder); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for at, want := range around {
+		got := make([]byte, len(want))
+		if _, err := f.ReadAt(got, at); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("byte %d and those behind it were written over (%v)", at, err)
+		}
+	}
+	if got, err := Look(io.NewSectionReader(f, start, size)); err != nil || got.Kind != Fresh || got.Bytes != size {
+		t.Errorf("got %+v, %v, want a fresh one of %d bytes", got, err, size)
+	}
+	out, err := exec.Command("debugfs", "-R", "cat /kept", fmt.Sprintf("%s?offset=%d", file, start)).Output()
+	if err != nil || string(out) != "text" {
+		t.Errorf("what was in the folder: got %q, %v", out, err)
+	}
+	for tool, want := range map[string]string{layout.Mke2fs: "make the file system", layout.E2fsck: "check the file system"} {
+		if err := MakeIn(ctx, &fake{codes: map[string]int{tool: 4}}, file, start, size, folder); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s fails: got %v", tool, err)
+		}
 	}
 }

@@ -66,6 +66,16 @@ func BindRancher() error {
 	return nil
 }
 
+// ReleaseState takes the state away again, before anything of the node uses it.
+func ReleaseState() error {
+	for _, at := range []string{layout.EtcRancher, layout.State} {
+		if err := unix.Unmount(at, unix.UMOUNT_NOFOLLOW); err != nil {
+			return fmt.Errorf("unmount %s: %w", at, err)
+		}
+	}
+	return nil
+}
+
 // ext4ResizeIoctl is EXT4_IOC_RESIZE_FS, _IOW('f', 16, __u64) of fs/ext4/ext4.h.
 const ext4ResizeIoctl = 1<<30 | 8<<16 | 'f'<<8 | 16
 
