@@ -1,5 +1,6 @@
 // Package addons keeps the cluster as the manifests under <server>/manifests say: it applies every file as soon as it
-// runs and whenever one changes, and removes what left a file (k3s pkg/deploy, by inotify instead of every 15 s).
+// runs and whenever one changes, and removes what left a file (k3s pkg/deploy, by inotify instead of every 15 s). What it
+// knows of each file is in an Addon object, on which it tells what it does and what fails as events.
 //
 // It never makes manifests and never removes the objects of a file that is gone: that is RKE2's rule. Files come from
 // node/manifests and from people. What the API server must have first is for node/server to await.
@@ -8,21 +9,23 @@ package addons
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
+	"strconv"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
 )
@@ -49,13 +52,16 @@ type Config struct {
 	Disable []string // add-ons whose objects and file are removed
 	Client  dynamic.Interface
 	Mapper  Mapper
-	Store   Store
-	Observe func(Event) // may be nil; RKE2's Addon objects and their events are to be fed from here
+	Events  typedcorev1.EventsGetter // what is told on Addon objects; nil: nothing
+	Node    string                   // that tells it
+	Observe func(Event)              // may be nil
 	Log     *slog.Logger
 }
 
-// Connect fills Client and Mapper for an API server.
+// Connect fills Client, Mapper and Events for an API server.
 func (c *Config) Connect(server *rest.Config) error {
+	server = rest.CopyConfig(server)
+	server.QPS, server.Burst = 50, 300 // kubectl's, which has the same to do; client-go's own would take seconds of a boot
 	client, err := dynamic.NewForConfig(server)
 	if err != nil {
 		return fmt.Errorf("make client for add-ons: %w", err)
@@ -64,7 +70,11 @@ func (c *Config) Connect(server *rest.Config) error {
 	if err != nil {
 		return fmt.Errorf("make discovery client for add-ons: %w", err)
 	}
-	c.Client = client
+	events, err := typedcorev1.NewForConfig(server)
+	if err != nil {
+		return fmt.Errorf("make client for events: %w", err)
+	}
+	c.Client, c.Events = client, events
 	c.Mapper = restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(kinds))
 	return nil
 }
@@ -73,8 +83,12 @@ func (c *Config) Connect(server *rest.Config) error {
 type Controller struct {
 	cfg     Config
 	applier applier
+	records records
 	watcher *fsnotify.Watcher
+	defined bool                         // the kind Addon
 	done    map[string][sha256.Size]byte // file to the content that was applied last
+	reports map[string]report            // of add-ons whose record could not be written yet
+	tell    func(record, note)           // makes an event
 	retry   time.Duration
 }
 
@@ -85,8 +99,8 @@ func New(cfg Config) (*Controller, error) {
 		return nil, fmt.Errorf("watch manifests: %w", err)
 	}
 	c := &Controller{
-		cfg: cfg, watcher: watcher, done: map[string][sha256.Size]byte{},
-		applier: applier{client: cfg.Client, mapper: cfg.Mapper, store: cfg.Store},
+		cfg: cfg, watcher: watcher, done: map[string][sha256.Size]byte{}, reports: map[string]report{}, tell: func(record, note) {},
+		applier: applier{client: cfg.Client, mapper: cfg.Mapper}, records: records{cfg.Client},
 	}
 	if _, err := c.list(); err != nil {
 		watcher.Close()
@@ -98,6 +112,10 @@ func New(cfg Config) (*Controller, error) {
 // Run applies everything once and then what changes, until ctx is done.
 func (c *Controller) Run(ctx context.Context) error {
 	defer c.watcher.Close()
+	if c.cfg.Events != nil {
+		stop := c.startTelling()
+		defer stop()
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -130,6 +148,14 @@ func (c *Controller) Run(ctx context.Context) error {
 
 // pass applies every file that is new or changed, and tells whether nothing is left to try again.
 func (c *Controller) pass(ctx context.Context) bool {
+	if !c.defined {
+		// The API server serves the kind a moment later, and what the files hold is not kept waiting for that.
+		if err := c.records.define(ctx); err != nil {
+			c.cfg.Log.Error("add-ons", "error", err)
+		} else {
+			c.defined = true
+		}
+	}
 	files, err := c.list()
 	if err != nil {
 		c.cfg.Log.Error("list manifests", "error", err)
@@ -138,7 +164,7 @@ func (c *Controller) pass(ctx context.Context) bool {
 	// A file that comes back is applied anew, though it has the content that it had.
 	present := slices.Collect(maps.Values(files))
 	maps.DeleteFunc(c.done, func(file string, _ [sha256.Size]byte) bool { return !slices.Contains(present, file) })
-	whole := true
+	whole := c.defined
 	for _, addon := range slices.Sorted(maps.Keys(files)) {
 		if ctx.Err() != nil {
 			return true
@@ -152,130 +178,142 @@ func (c *Controller) pass(ctx context.Context) bool {
 		if _, has := files[addon]; has {
 			continue
 		}
-		// Its file is gone already; the objects may not be.
-		if err := c.applier.removeAll(ctx, addon, nil); err != nil {
+		if err := c.forget(ctx, addon); err != nil {
 			c.cfg.Log.Error("remove add-on", "addon", addon, "error", err)
 			whole = false
+		}
+	}
+	if !c.report(ctx) {
+		return false
+	}
+	for addon, file := range files {
+		if _, applied := c.done[file]; !applied && !slices.Contains(c.cfg.Disable, addon) {
+			return false
 		}
 	}
 	return whole
 }
 
+// file brings the cluster in line with one file.
 func (c *Controller) file(ctx context.Context, addon, file string) (err error) {
+	if slices.Contains(c.cfg.Disable, addon) {
+		return c.disable(ctx, addon, file)
+	}
 	content, err := read(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // gone since it was listed
 	}
-	if err != nil {
-		return err
-	}
 	sum := sha256.Sum256(content)
-	disabled := slices.Contains(c.cfg.Disable, addon)
-	if c.done[file] == sum && !disabled {
+	if err == nil && c.done[file] == sum {
 		return nil
 	}
+	rec, unknown := c.records.load(ctx, addon)
+	if unknown != nil && !errors.Is(unknown, errNotServed) {
+		return unknown
+	}
+	rec.name, rec.source = addon, file
+	var r report
+	failed := reasonRead
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("%s: %w", file, err)
+			r.note(corev1.EventTypeWarning, failed, err.Error())
 		}
-		if c.cfg.Observe != nil {
-			c.cfg.Observe(Event{Addon: addon, File: file, Removed: disabled, Err: err})
-		}
+		r.record = rec
+		c.reports[addon] = r
+		c.observe(Event{Addon: addon, File: file, Err: err})
 	}()
+	if err != nil {
+		return err
+	}
 	documents, broken := load(content)
-	if disabled {
-		if err := c.applier.removeAll(ctx, addon, documents); err != nil {
+	before := rec.kinds
+	rec.kinds = with(rec.kinds, documents)
+	if unknown == nil && len(rec.kinds) != len(before) {
+		// Before any object of a new kind is there, so that it is found again, whenever the power goes.
+		failed = reasonValidate
+		if err := c.records.save(ctx, &rec); err != nil {
 			return err
 		}
-		delete(c.done, file)
-		if c.linked(file) {
-			return nil // RKE2 keeps files that it sees through a symbolic link
-		}
-		return os.Remove(file)
 	}
+	r.note(corev1.EventTypeNormal, reasonApplying, "Applying manifest at "+strconv.Quote(file))
+	refs, err := c.applier.apply(ctx, addon, documents)
 	if broken != nil {
 		// Nothing is pruned by a file that cannot be read whole. Trying again does not mend it, but may help the rest.
-		err := c.applier.applyOnly(ctx, addon, documents)
+		failed = reasonParse
 		if err == nil {
 			c.done[file] = sum
 		}
 		return errors.Join(broken, err)
 	}
-	if err := c.applier.apply(ctx, addon, documents); err != nil {
+	failed = reasonApply
+	if err != nil {
 		return err
 	}
+	checksum := hex.EncodeToString(sum[:])
+	if rec.checksum != checksum && rec.uid != "" {
+		if err := c.applier.prune(ctx, addon, rec.kinds, refs); err != nil {
+			return err
+		}
+	}
+	rec.checksum, rec.kinds = checksum, with(nil, documents)
 	c.done[file] = sum
+	r.note(corev1.EventTypeNormal, reasonApplied, "Applied manifest at "+strconv.Quote(file))
 	c.cfg.Log.Info("add-on applied", "addon", addon, "objects", len(documents))
 	return nil
 }
 
-func read(file string) ([]byte, error) {
-	info, err := os.Stat(file)
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > maxSize {
-		return nil, fmt.Errorf("%s: has %d bytes; the most is %d", file, info.Size(), maxSize)
-	}
-	return os.ReadFile(file)
-}
-
-// list finds the manifests below the folder by the names of their add-ons, and watches every folder it sees. Links to
-// folders are followed at the top only; a file is left out by a file beside it with .skip after its name.
-func (c *Controller) list() (map[string]string, error) {
-	files := map[string]string{}
-	var walk func(dir string, top bool) error
-	walk = func(dir string, top bool) error {
-		if err := c.watcher.Add(dir); err != nil {
-			return fmt.Errorf("watch %s: %w", dir, err)
-		}
-		entries, err := os.ReadDir(dir)
+// disable removes what a file has in the cluster, and the file.
+func (c *Controller) disable(ctx context.Context, addon, file string) (err error) {
+	defer func() {
 		if err != nil {
-			return fmt.Errorf("list manifests: %w", err)
+			err = fmt.Errorf("%s: %w", file, err)
 		}
-		names := map[string]bool{}
-		for _, e := range entries {
-			names[e.Name()] = true
-		}
-		for _, e := range entries {
-			name := filepath.Join(dir, e.Name())
-			if strings.HasPrefix(e.Name(), ".") {
-				continue
-			}
-			info, err := os.Stat(name)
-			if err != nil {
-				continue // gone, or a dangling link
-			}
-			if info.IsDir() {
-				if top || e.IsDir() {
-					if err := walk(name, false); err != nil {
-						return err
-					}
-				}
-				continue
-			}
-			if !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(name)) || names[e.Name()+".skip"] || !info.Mode().IsRegular() {
-				continue
-			}
-			// RKE2's name of an add-on ends at the first dot.
-			addon, _, _ := strings.Cut(e.Name(), ".")
-			if other, taken := files[addon]; taken {
-				c.cfg.Log.Warn("two manifests have one name; the second is left out", "addon", addon, "used", other, "ignored", name)
-				continue
-			}
-			files[addon] = name
-		}
-		return nil
+		c.observe(Event{Addon: addon, File: file, Removed: true, Err: err})
+	}()
+	rec, err := c.records.load(ctx, addon)
+	if err != nil && !errors.Is(err, errNotServed) {
+		return err
 	}
-	return files, walk(c.cfg.Dir, true)
+	content, err := read(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	documents, _ := load(content) // what can be read of it; the rest is found by its marks
+	if err := c.applier.removeAll(ctx, addon, rec.kinds, documents); err != nil {
+		return err
+	}
+	delete(c.done, file)
+	delete(c.reports, addon)
+	if rec.uid != "" {
+		c.tell(rec, note{corev1.EventTypeNormal, reasonDeleting, "Deleting manifest at " + strconv.Quote(file)})
+	}
+	if err := c.records.drop(ctx, rec); err != nil {
+		return err
+	}
+	if c.linked(file) {
+		return nil // RKE2 keeps files that it sees through a symbolic link
+	}
+	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
-// linked tells whether a file is seen through a symbolic link to a folder.
-func (c *Controller) linked(file string) bool {
-	real, err := filepath.EvalSymlinks(filepath.Dir(file))
-	if err != nil {
-		return true
+// forget removes what a disabled add-on has in the cluster whose file is gone already.
+func (c *Controller) forget(ctx context.Context, addon string) error {
+	rec, err := c.records.load(ctx, addon)
+	if err != nil || rec.uid == "" {
+		return err
 	}
-	base, err := filepath.EvalSymlinks(c.cfg.Dir)
-	return err != nil || (real != base && !strings.HasPrefix(real, base+"/"))
+	if err := c.applier.removeAll(ctx, addon, rec.kinds, nil); err != nil {
+		return err
+	}
+	return c.records.drop(ctx, rec)
+}
+
+func (c *Controller) observe(e Event) {
+	if c.cfg.Observe != nil {
+		c.cfg.Observe(e)
+	}
 }

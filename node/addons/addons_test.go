@@ -2,6 +2,8 @@ package addons
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -10,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +21,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
@@ -30,6 +34,8 @@ type cluster struct {
 	objects  map[string]map[string]any
 	requests []string
 	refuse   string // answer 500 to paths with this
+	unserved int    // how many more questions for Addons are answered as if their kind were unknown
+	events   []map[string]any
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -52,8 +58,26 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(http.StatusInternalServerError, "InternalError")
 		return
 	}
+	if strings.HasPrefix(r.URL.Path, addonsPath) && c.unserved > 0 {
+		c.unserved--
+		http.NotFound(w, r)
+		return
+	}
+	if selector := r.URL.Query().Get("labelSelector"); selector != "" {
+		_ = json.NewEncoder(w).Encode(map[string]any{"kind": "List", "apiVersion": "v1", "items": c.marked(r.URL.Path, selector)})
+		return
+	}
 	object, known := c.objects[r.URL.Path]
 	switch r.Method {
+	case http.MethodPost:
+		event := map[string]any{}
+		if err := json.NewDecoder(r.Body).Decode(&event); err != nil || !strings.HasSuffix(r.URL.Path, "/events") {
+			fail(http.StatusBadRequest, "BadRequest")
+			return
+		}
+		c.events = append(c.events, event)
+		_ = json.NewEncoder(w).Encode(event)
+		return
 	case http.MethodPatch:
 		if r.URL.Query().Get("fieldManager") != fieldManager || r.Header.Get("Content-Type") != "application/apply-patch+yaml" {
 			fail(http.StatusBadRequest, "BadRequest")
@@ -77,10 +101,55 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(object)
 }
 
+// marked lists the objects of a collection, of all namespaces, that have a label.
+func (c *cluster) marked(collection, selector string) []any {
+	items := []any{}
+	base, resource := path.Split(collection)
+	label, value, _ := strings.Cut(selector, "=")
+	for _, at := range slices.Sorted(maps.Keys(c.objects)) {
+		parts := strings.Split(strings.TrimPrefix(at, base), "/")
+		namespaced := len(parts) == 4 && parts[0] == "namespaces" && parts[2] == resource
+		if !strings.HasPrefix(at, base) || !namespaced && (len(parts) != 2 || parts[0] != resource) {
+			continue
+		}
+		meta := c.objects[at]["metadata"].(map[string]any)
+		if labels, _ := meta["labels"].(map[string]any); labels[label] == value {
+			items = append(items, c.objects[at])
+		}
+	}
+	return items
+}
+
+// paths are those of all objects but Addons and their kind.
 func (c *cluster) paths() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return strings.Join(slices.Sorted(maps.Keys(c.objects)), "\n")
+	var all []string
+	for at := range c.objects {
+		if !strings.HasPrefix(at, addonsPath) && !strings.HasSuffix(at, "/addons.k3s.cattle.io") {
+			all = append(all, at)
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(all, "\n")
+}
+
+// addon is an Addon's source, checksum and kinds, or nothing.
+func (c *cluster) addon(name string) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	object, ok := c.objects[addonsPath+name]
+	if !ok {
+		return nil
+	}
+	rec := recordOf(&unstructured.Unstructured{Object: object})
+	return []string{filepath.Base(rec.source), rec.checksum, object["metadata"].(map[string]any)["annotations"].(map[string]any)[annotationKinds].(string)}
+}
+
+// sumOf is what an Addon has of a content.
+func sumOf(content string) string {
+	sum := sha256.Sum256([]byte(content))
+	return hex.EncodeToString(sum[:])
 }
 
 // kinds is a mapper that learns widgets at its first reset after they are installed.
@@ -112,6 +181,8 @@ func configMap(names ...string) string {
 }
 
 const (
+	addonsPath = "/apis/k3s.cattle.io/v1/namespaces/kube-system/addons/"
+
 	cm     = "/api/v1/namespaces/kube-system/configmaps/"
 	widget = "apiVersion: x.io/v1\nkind: Widget\nmetadata: {name: w}\n"
 )
@@ -127,12 +198,12 @@ type harness struct {
 
 func newHarness(t *testing.T) *harness {
 	h := &harness{t: t, cluster: newCluster(t), kinds: newKinds(), dir: t.TempDir(), events: make(chan Event, 1000)}
-	client, err := dynamic.NewForConfig(&rest.Config{Host: h.cluster.URL})
+	client, err := dynamic.NewForConfig(&rest.Config{Host: h.cluster.URL, QPS: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.cfg = Config{
-		Dir: h.dir, Client: client, Mapper: h.kinds, Store: FileStore{filepath.Join(t.TempDir(), "addons.json")},
+		Dir: h.dir, Client: client, Mapper: h.kinds,
 		Observe: func(e Event) { h.events <- e }, Log: slog.New(slog.DiscardHandler),
 	}
 	return h
@@ -358,29 +429,4 @@ func FuzzLoad(f *testing.F) {
 			}
 		}
 	})
-}
-
-func TestFileStore(t *testing.T) {
-	s := FileStore{filepath.Join(t.TempDir(), "addons.json")}
-	refs := []Ref{{"apps", "v1", "DaemonSet", "kube-system", "x"}}
-	for _, addon := range []string{"a", "b"} {
-		if err := s.Save(addon, refs); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := s.Save("b", nil); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := s.Load("a"); err != nil || !slices.Equal(got, refs) {
-		t.Errorf("got %v, %v", got, err)
-	}
-	if got, err := s.Load("b"); err != nil || got != nil {
-		t.Errorf("forgotten: got %v, %v", got, err)
-	}
-	if err := os.WriteFile(s.Path, []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Load("a"); err == nil || !strings.Contains(err.Error(), s.Path) {
-		t.Errorf("broken file: got %v", err)
-	}
 }

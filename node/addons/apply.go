@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 )
@@ -37,16 +38,15 @@ type Mapper interface {
 type applier struct {
 	client dynamic.Interface
 	mapper Mapper
-	store  Store
 }
 
-// apply makes the cluster hold an add-on's documents and nothing else of it. Every document is tried. Objects that
-// left the file are only removed once all others are there.
-func (a applier) apply(ctx context.Context, addon string, documents []document) error {
-	old, err := a.store.Load(addon)
-	if err != nil {
-		return err
-	}
+// Ref names an object in the cluster.
+type Ref struct {
+	Group, Version, Kind, Namespace, Name string
+}
+
+// apply makes the cluster hold an add-on's documents, and returns what they are there. Every document is tried.
+func (a applier) apply(ctx context.Context, addon string, documents []document) ([]Ref, error) {
 	var refs []Ref
 	var problems []error
 	for _, d := range documents {
@@ -57,54 +57,7 @@ func (a applier) apply(ctx context.Context, addon string, documents []document) 
 		}
 		refs = append(refs, ref)
 	}
-	// Saved before anything is removed: what is in the cluster is in the store, whenever the power goes.
-	all := slices.Clone(refs)
-	for _, ref := range old {
-		if !slices.Contains(all, ref) {
-			all = append(all, ref)
-		}
-	}
-	if !slices.Equal(all, old) {
-		if err := a.store.Save(addon, all); err != nil {
-			return errors.Join(append(problems, err)...)
-		}
-	}
-	if len(problems) > 0 {
-		return errors.Join(problems...)
-	}
-	for _, ref := range all[len(refs):] {
-		if err := a.remove(ctx, addon, ref); err != nil {
-			problems = append(problems, err)
-		}
-	}
-	if len(problems) == 0 && len(all) != len(refs) {
-		return a.store.Save(addon, refs)
-	}
-	return errors.Join(problems...)
-}
-
-// applyOnly applies what could be read of a broken file and prunes nothing.
-func (a applier) applyOnly(ctx context.Context, addon string, documents []document) error {
-	refs, err := a.store.Load(addon)
-	if err != nil {
-		return err
-	}
-	known := len(refs)
-	var problems []error
-	for _, d := range documents {
-		ref, err := a.applyOne(ctx, addon, d)
-		if err != nil {
-			problems = append(problems, fmt.Errorf("%s: %w", d, err))
-			continue
-		}
-		if !slices.Contains(refs, ref) {
-			refs = append(refs, ref)
-		}
-	}
-	if len(refs) != known {
-		problems = append(problems, a.store.Save(addon, refs))
-	}
-	return errors.Join(problems...)
+	return refs, errors.Join(problems...)
 }
 
 func (a applier) applyOne(ctx context.Context, addon string, d document) (Ref, error) {
@@ -143,66 +96,98 @@ func (a applier) mapping(gvk schema.GroupVersionKind) (*meta.RESTMapping, error)
 	return mapping, err
 }
 
-// remove deletes an object if it still is this add-on's.
-func (a applier) remove(ctx context.Context, addon string, ref Ref) error {
-	fail := func(err error) error {
-		return fmt.Errorf("remove %s %s/%s: %w", ref.Kind, ref.Namespace, ref.Name, err)
+// prune deletes the objects of the given kinds that are marked as the add-on's, except those in keep.
+func (a applier) prune(ctx context.Context, addon string, kinds []schema.GroupVersionKind, keep []Ref) error {
+	var problems []error
+	for _, kind := range kinds {
+		if err := a.pruneKind(ctx, addon, kind, keep); err != nil {
+			problems = append(problems, err)
+		}
 	}
-	mapping, err := a.mapping(schema.GroupVersionKind{Group: ref.Group, Version: ref.Version, Kind: ref.Kind})
+	return errors.Join(problems...)
+}
+
+func (a applier) pruneKind(ctx context.Context, addon string, kind schema.GroupVersionKind, keep []Ref) error {
+	mapping, err := a.mapping(kind)
 	if meta.IsNoMatchError(err) {
-		return nil // its kind is gone, and it with it
+		return nil // the kind is gone, and its objects with it
 	}
 	if err != nil {
-		return fail(err)
+		return fmt.Errorf("look for what is left of kind %s: %w", kind.Kind, err)
 	}
-	client := a.client.Resource(mapping.Resource).Namespace(ref.Namespace)
-	object, err := client.Get(ctx, ref.Name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
+	all, err := a.client.Resource(mapping.Resource).List(ctx, metav1.ListOptions{LabelSelector: labelHash + "=" + ownerHash(addon)})
 	if err != nil {
-		return fail(err)
+		return fmt.Errorf("look for what is left of kind %s: %w", kind.Kind, err)
 	}
-	if object.GetLabels()[labelHash] != ownerHash(addon) {
-		return nil
+	var problems []error
+	for _, object := range all.Items {
+		// The kind may have moved to another version since: a name in a group is one object.
+		kept := slices.ContainsFunc(keep, func(r Ref) bool {
+			return r.Group == kind.Group && r.Kind == kind.Kind && r.Namespace == object.GetNamespace() && r.Name == object.GetName()
+		})
+		if kept || object.GetAnnotations()[annotationName] != addon {
+			continue // a hash is short enough to be somebody's idea; the name must be right as well
+		}
+		if err := a.remove(ctx, mapping, &object); err != nil {
+			problems = append(problems, err)
+		}
 	}
+	return errors.Join(problems...)
+}
+
+func (a applier) remove(ctx context.Context, mapping *meta.RESTMapping, object *unstructured.Unstructured) error {
 	uid := object.GetUID()
 	background := metav1.DeletePropagationBackground
-	err = client.Delete(ctx, ref.Name, metav1.DeleteOptions{
+	err := a.client.Resource(mapping.Resource).Namespace(object.GetNamespace()).Delete(ctx, object.GetName(), metav1.DeleteOptions{
 		PropagationPolicy: &background, Preconditions: &metav1.Preconditions{UID: &uid},
 	})
 	if err != nil && !apierrors.IsNotFound(err) {
-		return fail(err)
+		return fmt.Errorf("remove %s %s/%s: %w", mapping.GroupVersionKind.Kind, object.GetNamespace(), object.GetName(), err)
 	}
 	return nil
 }
 
-// removeAll deletes everything of an add-on: what the store knows, and what its file still names.
-func (a applier) removeAll(ctx context.Context, addon string, documents []document) error {
-	refs, err := a.store.Load(addon)
+// removeAll deletes everything of an add-on: first what its file names, from its end, so that a namespace goes after what
+// is in it, then what else is marked as its own.
+func (a applier) removeAll(ctx context.Context, addon string, kinds []schema.GroupVersionKind, documents []document) error {
+	var problems []error
+	for _, d := range slices.Backward(documents) {
+		if err := a.removeOne(ctx, addon, d); err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", d, err))
+		}
+	}
+	if err := errors.Join(problems...); err != nil {
+		return err
+	}
+	return a.prune(ctx, addon, with(kinds, documents), nil)
+}
+
+// removeOne deletes an object if it still is this add-on's.
+func (a applier) removeOne(ctx context.Context, addon string, d document) error {
+	mapping, err := a.mapping(d.object.GroupVersionKind())
+	if meta.IsNoMatchError(err) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	for _, d := range documents {
-		gvk := d.object.GroupVersionKind()
-		namespace := d.object.GetNamespace()
-		if mapping, err := a.mapping(gvk); err == nil && mapping.Scope.Name() == meta.RESTScopeNameNamespace && namespace == "" {
+	namespace := ""
+	if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
+		if namespace = d.object.GetNamespace(); namespace == "" {
 			namespace = metav1.NamespaceDefault
 		}
-		if ref := (Ref{gvk.Group, gvk.Version, gvk.Kind, namespace, d.object.GetName()}); !slices.Contains(refs, ref) {
-			refs = append(refs, ref)
-		}
 	}
-	var problems []error
-	for _, ref := range slices.Backward(refs) {
-		if err := a.remove(ctx, addon, ref); err != nil {
-			problems = append(problems, err)
-		}
+	object, err := a.client.Resource(mapping.Resource).Namespace(namespace).Get(ctx, d.object.GetName(), metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
 	}
-	if len(problems) > 0 {
-		return errors.Join(problems...)
+	if err != nil {
+		return err
 	}
-	return a.store.Save(addon, nil)
+	if object.GetLabels()[labelHash] != ownerHash(addon) {
+		return nil
+	}
+	return a.remove(ctx, mapping, object)
 }
 
 func mark(object metav1.Object, addon string) {

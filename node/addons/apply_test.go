@@ -2,7 +2,6 @@ package addons
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -57,7 +56,8 @@ func TestUnchangedFilesAreLeftAlone(t *testing.T) {
 	}
 	h.write("b.yaml", configMap("two")+"# a comment\n")
 	c.pass(t.Context())
-	if got, want := h.cluster.asked(), []string{"PATCH " + cm + "two"}; !slices.Equal(got, want) {
+	want := []string{"GET " + addonsPath + "b", "PATCH " + cm + "two", "GET /api/v1/configmaps", "PATCH " + addonsPath + "b"}
+	if got := h.cluster.asked(); !slices.Equal(got, want) {
 		t.Errorf("asked %q, want %q", got, want)
 	}
 }
@@ -225,18 +225,17 @@ func TestPruneFailures(t *testing.T) {
 	h.cluster.refuse = ""
 	h.once()
 	h.want(cm + "one")
-	if refs, err := h.cfg.Store.Load("a"); err != nil || len(refs) != 1 || refs[0].Name != "one" {
-		t.Errorf("the store has %v, %v", refs, err)
-	}
 }
 
 // TestPruneOfWhatIsGone: objects and kinds that somebody else removed are no failure.
 func TestPruneOfWhatIsGone(t *testing.T) {
 	h := newHarness(t)
-	gone := []Ref{{"", "v1", "ConfigMap", "kube-system", "gone"}, {"x.io", "v1", "Widget", "default", "w"}}
-	if err := h.cfg.Store.Save("a", gone); err != nil {
-		t.Fatal(err)
+	h.write("a.yaml", configMap("gone", "one"))
+	h.once()
+	h.cluster.objects[addonsPath+"a"]["metadata"].(map[string]any)["annotations"] = map[string]any{
+		annotationKinds: "/v1, Kind=ConfigMap;x.io/v1, Kind=Widget;nonsense;, Kind=;a/b/c, Kind=d",
 	}
+	delete(h.cluster.objects, cm+"gone")
 	h.write("a.yaml", configMap("one"))
 	if !h.once() {
 		t.Error("something is left to do")
@@ -244,28 +243,25 @@ func TestPruneOfWhatIsGone(t *testing.T) {
 	h.want(cm + "one")
 }
 
-// failingStore cannot save.
-type failingStore struct{ Store }
-
-var errFull = errors.New("no space left")
-
-func (failingStore) Save(string, []Ref) error { return errFull }
-
-// TestStoreThatCannotSave: nothing may be removed by a server that could not remember what it has.
-func TestStoreThatCannotSave(t *testing.T) {
+// TestRecordThatCannotBeRead: nothing is applied or removed by a server that cannot know what there was before.
+func TestRecordThatCannotBeRead(t *testing.T) {
 	h := newHarness(t)
 	h.write("a.yaml", configMap("one", "two"))
 	h.once()
 	h.event()
-	h.cfg.Store = failingStore{h.cfg.Store}
+	before := h.cluster.addon("a")
+	h.cluster.refuse = "/addons/a"
 	h.write("a.yaml", configMap("two", "three"))
 	if h.once() {
 		t.Error("a failure was taken for success")
 	}
-	if e := h.event(); !errors.Is(e.Err, errFull) {
-		t.Errorf("got event %+v", e)
+	h.want(cm+"one", cm+"two")
+	if after := h.cluster.addon("a"); !slices.Equal(before, after) {
+		t.Errorf("got %q, want %q", after, before)
 	}
-	h.want(cm+"one", cm+"three", cm+"two")
+	h.cluster.refuse = ""
+	h.once()
+	h.want(cm+"three", cm+"two")
 }
 
 // TestDisabledKeepsWhatIsNotItsOwn: objects that another owner has taken, and files seen through a link.
@@ -304,7 +300,7 @@ func TestDisableGoesBackwards(t *testing.T) {
 	h.once()
 	var deleted []string
 	for _, request := range h.cluster.asked() {
-		if path, ok := strings.CutPrefix(request, "DELETE "); ok {
+		if path, ok := strings.CutPrefix(request, "DELETE "); ok && !strings.HasPrefix(path, addonsPath) {
 			deleted = append(deleted, path)
 		}
 	}

@@ -86,7 +86,7 @@ func (s *Server) startAddons(ctx context.Context) error {
 	c := addons.Config{
 		Dir:     s.server("manifests"),
 		Disable: s.manifestParams().Disabled(),
-		Store:   addons.FileStore{Path: s.server("etc", "addons.json")},
+		Node:    s.settings.NodeName,
 		Log:     s.log,
 		Observe: func(e addons.Event) {
 			if e.Addon == rights && e.Err == nil {

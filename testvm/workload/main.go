@@ -35,6 +35,8 @@ func verbs() []verb {
 		{"zombies", "zombies: print dead children that nobody waited for", 0, zombies},
 		{"memory", "memory: print the node's memory, and PID 1's", 0, memory},
 		{"on-node", "on-node PROGRAM ARGUMENT...: become a program of the node, in its files and network", 1, onNode},
+		{"write", "write FILE TEXT: put a file in place, below /proc/1/root for the node's", 2, write},
+		{"remove", "remove FILE...: remove files", 1, remove},
 		{"cat", "cat FILE...: print files, below /proc/1/root for the node's", 1, cat},
 	}
 }
@@ -68,6 +70,24 @@ func echo(_ context.Context, args []string) error {
 func hold(ctx context.Context, _ []string) error {
 	fmt.Println("holding")
 	<-ctx.Done()
+	return nil
+}
+
+// write leaves no moment in which the file is half there, as a careful operator's tool does.
+func write(_ context.Context, args []string) error {
+	temporary := args[0] + ".new"
+	if err := os.WriteFile(temporary, []byte(args[1]), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temporary, args[0])
+}
+
+func remove(_ context.Context, args []string) error {
+	for _, name := range args {
+		if err := os.Remove(name); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -93,11 +93,16 @@ func TestProgram(t *testing.T) {
 	}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "pod-1") }))
 	defer srv.Close()
+	file := filepath.Join(t.TempDir(), "file")
 	for _, c := range []struct {
 		name, want string
 		args       []string
 		fails      bool
 	}{
+		{"write", "", []string{"write", file, "text\n"}, false},
+		{"cat", "text\n", []string{"cat", file}, false},
+		{"remove", "", []string{"remove", file}, false},
+		{"remove again", "no such file", []string{"remove", file}, true},
 		{"echo", "a b\n", []string{"echo", "a", "b"}, false},
 		{"get", "pod-1\n", []string{"get", srv.URL}, false},
 		{"lookup", "127.0.0.1", []string{"lookup", "localhost"}, false},
