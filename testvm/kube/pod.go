@@ -74,7 +74,7 @@ func (c *Client) RunPod(ctx context.Context, p Pod) (output string, err error) {
 		gone := context.WithoutCancel(ctx)
 		options := metav1.DeleteOptions{GracePeriodSeconds: seconds(0)}
 		// What it ran may have had this very kube-apiserver start anew.
-		derr := retry.OnError(deleteBackoff(), func(e error) bool { return !apierrors.IsNotFound(e) }, func() error {
+		derr := retry.OnError(aMinute(), func(e error) bool { return !apierrors.IsNotFound(e) }, func() error {
 			return c.CoreV1().Pods(p.Namespace).Delete(gone, p.Name, options)
 		})
 		if derr != nil && err == nil {
@@ -85,15 +85,19 @@ func (c *Client) RunPod(ctx context.Context, p Pod) (output string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("run pod %s: %w", p.Name, err)
 	}
-	output, err = c.Logs(ctx, p.Namespace, p.Name)
+	// kube-apiserver asks the kubelet by way of a tunnel, which may be taking a new authority over at this very moment.
+	err = retry.OnError(aMinute(), func(error) bool { return ctx.Err() == nil }, func() error {
+		output, err = c.Logs(ctx, p.Namespace, p.Name)
+		return err
+	})
 	if err == nil && phase == corev1.PodFailed {
 		err = fmt.Errorf("run pod %s: it failed: %s", p.Name, output)
 	}
 	return output, err
 }
 
-// deleteBackoff tries for about a minute.
-func deleteBackoff() wait.Backoff {
+// aMinute is how long what a restart or a rotation may disturb is tried again.
+func aMinute() wait.Backoff {
 	return wait.Backoff{Duration: 500 * time.Millisecond, Factor: 1.5, Steps: 11}
 }
 
