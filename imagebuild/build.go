@@ -136,6 +136,7 @@ func build(ctx context.Context, config Config) error {
 	begin := time.Now()
 	var results []result
 	all := append(stages(), formatStages(config.Artefacts)...)
+	all = append(all, pxeStages(config.Artefacts)...)
 	all = append(all, isoStages(config.Artefacts)...)
 	for _, st := range append(all, provenanceStage(all)) {
 		r, err := runStage(ctx, s, st)

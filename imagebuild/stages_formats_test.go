@@ -16,7 +16,7 @@ func TestParseArtefacts(t *testing.T) {
 	for _, c := range []struct{ value, want, wrong string }{
 		{"raw", "raw", ""},
 		{"qcow2,vhd", "qcow2 vhd", ""},
-		{"all", "raw zst qcow2 vhd vmdk ova gce", ""},
+		{"all", "raw zst qcow2 vhd vmdk ova gce pxe", ""},
 		{"qcow2,vdi", "", `artefact "vdi"`},
 		{"", "", `artefact ""`},
 	} {

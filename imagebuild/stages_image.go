@@ -173,19 +173,14 @@ func writeUKI(_ context.Context, s *state) error {
 
 // unify writes a unified kernel image that starts with that command line.
 func (s *state) unify(name, cmdline string) error {
-	linux, err := os.ReadFile(s.part("vmlinuz"))
+	parts, stub, err := s.ukiParts(cmdline)
 	if err != nil {
-		return fmt.Errorf("read kernel: %w", err)
+		return err
 	}
-	initrd, err := os.ReadFile(s.part("initrd"))
-	if err != nil {
+	if parts.Initrd, err = os.ReadFile(s.part("initrd")); err != nil {
 		return fmt.Errorf("read initramfs: %w", err)
 	}
-	stub, err := s.packageFile("systemd-boot-efi", "usr/lib/systemd/boot/efi/linux"+s.machine().efi+".efi.stub")
-	if err != nil {
-		return fmt.Errorf("read stub: %w", err)
-	}
-	image, err := uki.Build(stub, uki.Parts{OSRelease: s.source.osRelease(), Cmdline: cmdline, Uname: s.kernel.Release, Initrd: initrd, Linux: linux})
+	image, err := uki.Build(stub, parts)
 	if err != nil {
 		return err
 	}
@@ -193,6 +188,19 @@ func (s *state) unify(name, cmdline string) error {
 		return err
 	}
 	return replace(s.part(name), func(f *os.File) error { _, err := f.Write(image); return err })
+}
+
+// ukiParts are the stub and what goes into a unified kernel image, but for the initramfs.
+func (s *state) ukiParts(cmdline string) (uki.Parts, []byte, error) {
+	linux, err := os.ReadFile(s.part("vmlinuz"))
+	if err != nil {
+		return uki.Parts{}, nil, fmt.Errorf("read kernel: %w", err)
+	}
+	stub, err := s.packageFile("systemd-boot-efi", "usr/lib/systemd/boot/efi/linux"+s.machine().efi+".efi.stub")
+	if err != nil {
+		return uki.Parts{}, nil, fmt.Errorf("read stub: %w", err)
+	}
+	return uki.Parts{OSRelease: s.source.osRelease(), Cmdline: cmdline, Uname: s.kernel.Release, Linux: linux}, stub, nil
 }
 
 func espKey(s *state) (string, error) {

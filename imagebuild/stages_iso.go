@@ -31,7 +31,9 @@ func isoStages(wanted []string) []stage {
 }
 
 // liveCmdline starts the same root from the medium.
-func (s *state) liveCmdline() string { return s.cmdline + " " + layout.ParamLive + "=1" }
+func (s *state) liveCmdline() string {
+	return s.cmdline + " " + layout.ParamLive + "=" + layout.LiveMedium
+}
 
 // liveESPSize is what holds one slot's files, and room for a user's; the
 // partition of an installed disk has room for two slots.

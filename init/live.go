@@ -15,19 +15,53 @@ import (
 	"keelson/init/uevent"
 )
 
-// What is different where a machine runs live: the root is found on a CD or a stick, nothing is written to it, and the state
-// is in memory unless a disk of this machine has one.
+// What is different where a machine runs live: the root is found on a CD or a stick, or came along in the initramfs from the
+// network; nothing is written to it, and the state is in memory unless a disk of this machine has one.
 
-// live says that the machine runs live, from a CD or stick.
+// live says that the machine runs live.
 func (m *machine) live() bool {
 	v, _ := m.cmdline.Get(layout.ParamLive)
-	return v == "1"
+	return v == layout.LiveMedium || v == layout.LiveMemory
+}
+
+// inMemory says that it runs live and the root is in the initramfs.
+func (m *machine) inMemory() bool {
+	v, _ := m.cmdline.Get(layout.ParamLive)
+	return v == layout.LiveMemory
+}
+
+// rootInMemory makes a device of the root's file, which stays in the initramfs: dm-verity reads it as it would a disk.
+func (m *machine) rootInMemory(file string, accept func(blockdev.Partition) error) (blockdev.Partition, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return blockdev.Partition{}, fmt.Errorf("the initramfs has no root: %w: start with the initramfs for the network, whole", err)
+	}
+	loader, err := m.newLoader("/lib/modules")
+	if err != nil {
+		return blockdev.Partition{}, err
+	}
+	if err := loader.Load("loop"); err != nil {
+		return blockdev.Partition{}, err
+	}
+	device, err := blockdev.Loop(file, 0, uint64(info.Size()))
+	if err != nil {
+		return blockdev.Partition{}, err
+	}
+	name := filepath.Base(device)
+	p := blockdev.Partition{Name: name, Disk: name, Label: layout.LabelLive, Size: uint64(info.Size())}
+	if err := accept(p); err != nil {
+		return p, fmt.Errorf("%w %s: %w", blockdev.ErrRefused, p, err)
+	}
+	return p, nil
 }
 
 func scanMedia() ([]blockdev.Partition, error) { return blockdev.ScanMedia(sysBlock, "/dev") }
 
 // findLive finds the root on a medium. A part of a CD becomes a device of its own.
 func (m *machine) findLive(ctx context.Context, sub *uevent.Subscription, accept func(blockdev.Partition) error) (blockdev.Partition, error) {
+	if m.inMemory() {
+		return m.rootInMemory(layout.RootInMemory, accept)
+	}
 	p, err := blockdev.FindIn(ctx, scanMedia, sub, layout.LabelLive, accept)
 	if err != nil {
 		return p, err
@@ -64,7 +98,7 @@ func (m *machine) ofMedium(number int) (blockdev.Partition, error) {
 // espDevice is where user-data of the machine's own boot medium is, "" where that cannot be told. Its FAT has sectors of
 // 512 bytes: on a medium with larger ones the kernel mounts it by way of a loop device alone.
 func (m *machine) espDevice() string {
-	if m.esp != "" {
+	if m.esp != "" || m.inMemory() {
 		return m.esp
 	}
 	p, large, err := m.ownESP()

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"keelson/init/blockdev"
@@ -9,11 +11,24 @@ import (
 
 func TestLive(t *testing.T) {
 	m := newMachine()
-	for line, want := range map[string]bool{"keelson.live=1": true, "keelson.live=0": false, "quiet": false} {
+	for line, want := range map[string][2]bool{
+		"keelson.live=1": {true, false}, "keelson.live=memory": {true, true}, "keelson.live=0": {false, false}, "quiet": {false, false},
+	} {
 		m.cmdline = kernel.ParseCmdline(line)
-		if got := m.live(); got != want {
-			t.Errorf("%s: got %v, want %v", line, got, want)
+		if got := [2]bool{m.live(), m.inMemory()}; got != want {
+			t.Errorf("%s: got live, in memory %v, want %v", line, got, want)
 		}
+	}
+}
+
+func TestRootInMemory(t *testing.T) {
+	m := newMachine()
+	m.cmdline = kernel.ParseCmdline("keelson.live=memory")
+	if _, err := m.rootInMemory(filepath.Join(t.TempDir(), "absent"), nil); err == nil || !strings.Contains(err.Error(), "the initramfs has no root") {
+		t.Errorf("without a root: got %v", err)
+	}
+	if got := m.espDevice(); got != "" {
+		t.Errorf("user-data of a medium: got %s, want none", got)
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"keelson/imagebuild/pkcs7"
@@ -65,52 +66,94 @@ const (
 // Digest is the SHA-256 of an image as a signature has it. Signing does not
 // change it.
 func Digest(image []byte) ([]byte, error) {
-	l, err := parse(image)
+	l, err := parse(bytes.NewReader(image), int64(len(image)))
 	if err != nil {
 		return nil, fmt.Errorf("authenticode: %w", err)
 	}
-	return l.digest(image), nil
+	return l.digest(bytes.NewReader(image), int64(len(image)))
 }
 
 // Sign returns image with a signature behind it.
 func Sign(image []byte, p *pkcs7.Pair) ([]byte, error) {
-	l, err := parse(image)
+	out := &memory{slices.Clone(image)}
+	if err := SignFile(out, int64(len(image)), p); err != nil {
+		return nil, err
+	}
+	return out.b, nil
+}
+
+// File is an image that need not be held in memory.
+type File interface {
+	io.ReaderAt
+	io.WriterAt
+}
+
+// SignFile puts a signature behind an image of length bytes.
+func SignFile(image File, length int64, p *pkcs7.Pair) error {
+	l, err := parse(image, length)
 	if err != nil {
-		return nil, fmt.Errorf("authenticode: %w", err)
+		return fmt.Errorf("authenticode: %w", err)
 	}
 	if l.certSize != 0 {
-		return nil, errors.New("authenticode: the image is signed already")
+		return errors.New("authenticode: the image is signed already")
+	}
+	digest, err := l.digest(image, length)
+	if err != nil {
+		return err
 	}
 	var content indirect
 	content.Data.Type, content.Data.Value = imageData(), asn1.RawValue{FullBytes: emptyImageData()}
-	content.Message = digestInfo{pkix.AlgorithmIdentifier{Algorithm: sha256OID(), Parameters: asn1.NullRawValue}, l.digest(image)}
+	content.Message = digestInfo{pkix.AlgorithmIdentifier{Algorithm: sha256OID(), Parameters: asn1.NullRawValue}, digest}
 	der, err := asn1.Marshal(content)
 	if err != nil {
-		return nil, fmt.Errorf("authenticode: %w", err)
+		return fmt.Errorf("authenticode: %w", err)
 	}
 	signature, err := pkcs7.SignAttached(p, indirectData(), der)
 	if err != nil {
-		return nil, fmt.Errorf("authenticode: %w", err)
+		return fmt.Errorf("authenticode: %w", err)
 	}
 	le := binary.LittleEndian
-	at := align8(len(image))
-	size := align8(certHeaderLen + len(signature))
-	out := make([]byte, at+size)
-	copy(out, image)
-	le.PutUint32(out[l.certEntry:], uint32(at))
-	le.PutUint32(out[l.certEntry+4:], uint32(size))
-	le.PutUint32(out[at:], uint32(size))
-	le.PutUint16(out[at+4:], certRevision)
-	le.PutUint16(out[at+6:], certPKCS7)
-	copy(out[at+certHeaderLen:], signature)
-	le.PutUint32(out[l.checksum:], l.sum(out))
-	return out, nil
+	at := align8(length)
+	table := make([]byte, align8(int64(certHeaderLen+len(signature))))
+	le.PutUint32(table, uint32(len(table)))
+	le.PutUint16(table[4:], certRevision)
+	le.PutUint16(table[6:], certPKCS7)
+	copy(table[certHeaderLen:], signature)
+	entry := le.AppendUint32(le.AppendUint32(nil, uint32(at)), uint32(len(table)))
+	for _, part := range []struct {
+		b  []byte
+		at int64
+	}{{make([]byte, at-length), length}, {table, at}, {entry, int64(l.certEntry)}} {
+		if _, err := image.WriteAt(part.b, part.at); err != nil {
+			return fmt.Errorf("authenticode: %w", err)
+		}
+	}
+	checksum, err := l.sum(io.NewSectionReader(image, 0, at+int64(len(table))))
+	if err == nil {
+		_, err = image.WriteAt(le.AppendUint32(nil, checksum), int64(l.checksum))
+	}
+	if err != nil {
+		return fmt.Errorf("authenticode: %w", err)
+	}
+	return nil
+}
+
+// memory is a File in memory that grows.
+type memory struct{ b []byte }
+
+func (m *memory) ReadAt(b []byte, at int64) (int, error) { return bytes.NewReader(m.b).ReadAt(b, at) }
+
+func (m *memory) WriteAt(b []byte, at int64) (int, error) {
+	if missing := int(at) + len(b) - len(m.b); missing > 0 {
+		m.b = append(m.b, make([]byte, missing)...)
+	}
+	return copy(m.b[at:], b), nil
 }
 
 // Verify checks the signature of an image and returns who signed it: the
 // caller says whether that one is to be trusted.
 func Verify(image []byte) (*x509.Certificate, error) {
-	l, err := parse(image)
+	l, err := parse(bytes.NewReader(image), int64(len(image)))
 	if err != nil {
 		return nil, fmt.Errorf("authenticode: %w", err)
 	}
@@ -120,7 +163,7 @@ func Verify(image []byte) (*x509.Certificate, error) {
 	le := binary.LittleEndian
 	table := image[l.certAt:]
 	length := int64(le.Uint32(table))
-	if length < certHeaderLen || length > int64(len(table)) || align8(int(length)) != len(table) ||
+	if length < certHeaderLen || length > int64(len(table)) || align8(length) != int64(len(table)) ||
 		le.Uint16(table[4:]) != certRevision || le.Uint16(table[6:]) != certPKCS7 {
 		return nil, errors.New("authenticode: the signature's header is not that of one PKCS #7 signature")
 	}
@@ -135,7 +178,11 @@ func Verify(image []byte) (*x509.Certificate, error) {
 	if !content.Message.Algorithm.Algorithm.Equal(sha256OID()) || !content.Data.Type.Equal(imageData()) {
 		return nil, errors.New("authenticode: what is signed is not the SHA-256 of a PE image")
 	}
-	if !bytes.Equal(content.Message.Digest, l.digest(image)) {
+	digest, err := l.digest(bytes.NewReader(image), int64(len(image)))
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(content.Message.Digest, digest) {
 		return nil, errors.New("authenticode: the image is not the one that was signed: its hash is another")
 	}
 	return signature.Signer, nil
@@ -144,7 +191,7 @@ func Verify(image []byte) (*x509.Certificate, error) {
 // Strip returns the image without its signature, as it was before Sign but
 // for zeros at the end and the checksum.
 func Strip(image []byte) ([]byte, error) {
-	l, err := parse(image)
+	l, err := parse(bytes.NewReader(image), int64(len(image)))
 	if err != nil {
 		return nil, fmt.Errorf("authenticode: %w", err)
 	}
@@ -159,17 +206,18 @@ func Strip(image []byte) ([]byte, error) {
 
 func sha256OID() asn1.ObjectIdentifier { return asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 1} }
 
-func align8(n int) int { return (n + 7) &^ 7 }
+func align8(n int64) int64 { return (n + 7) &^ 7 }
 
-func (l layout) digest(image []byte) []byte {
+func (l layout) digest(image io.ReaderAt, length int64) ([]byte, error) {
 	h := sha256.New()
-	h.Write(image[:l.checksum])
-	h.Write(image[l.checksum+4 : l.certEntry])
-	end := len(image)
 	if l.certSize != 0 {
-		end = l.certAt
+		length = int64(l.certAt)
 	}
-	h.Write(image[l.certEntry+8 : end])
-	h.Write(make([]byte, align8(end)-end)) // as it will be once signed
-	return h.Sum(nil)
+	for _, part := range [][2]int64{{0, int64(l.checksum)}, {int64(l.checksum) + 4, int64(l.certEntry)}, {int64(l.certEntry) + 8, length}} {
+		if _, err := io.Copy(h, io.NewSectionReader(image, part[0], part[1]-part[0])); err != nil {
+			return nil, fmt.Errorf("authenticode: %w", err)
+		}
+	}
+	h.Write(make([]byte, align8(length)-length)) // as it will be once signed
+	return h.Sum(nil), nil
 }

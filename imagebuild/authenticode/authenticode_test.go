@@ -56,6 +56,45 @@ func TestSignAndVerify(t *testing.T) {
 	}
 }
 
+// A file is signed as memory is.
+func TestSignFile(t *testing.T) {
+	p := testkey.New(t, "signer")
+	image := testpe.Program(512, 2_000_001) // more than is read at once
+	want, err := authenticode.Sign(image, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "program.efi")
+	if err := os.WriteFile(name, image, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := authenticode.SignFile(f, int64(len(image)), p); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(name); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("got %d bytes, %v, which are not those that Sign makes", len(got), err)
+	}
+	if err := authenticode.SignFile(f, int64(len(want)), p); err == nil || !strings.Contains(err.Error(), "signed already") {
+		t.Errorf("signing twice: got %v", err)
+	}
+	readOnly, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer readOnly.Close()
+	if err := os.WriteFile(name, image, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := authenticode.SignFile(readOnly, int64(len(image)), p); err == nil {
+		t.Error("a file that cannot be written: got no error")
+	}
+}
+
 // Every byte of the image is covered, but for the checksum.
 func TestVerifyChanged(t *testing.T) {
 	image := testpe.Program(512, 24)

@@ -1,12 +1,12 @@
 package authenticode
 
 import (
-	"bytes"
 	"cmp"
 	"debug/pe"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 )
 
@@ -30,19 +30,20 @@ type layout struct {
 // tail lie without a gap one behind the other: firmware leaves gaps out of
 // the hash, so that anybody could change them. For such images the hash is
 // that of the file but for checksum and signature.
-func parse(image []byte) (layout, error) {
-	f, err := pe.NewFile(bytes.NewReader(image))
+func parse(image io.ReaderAt, length int64) (layout, error) {
+	f, err := pe.NewFile(io.NewSectionReader(image, 0, length))
 	if err != nil {
 		return layout{}, fmt.Errorf("no EFI program: %w", err)
 	}
 	opt, ok := f.OptionalHeader.(*pe.OptionalHeader64)
-	if !ok || len(image) < peOffsetAt+4 || string(image[:2]) != "MZ" {
+	begin := make([]byte, peOffsetAt+4)
+	if _, err := image.ReadAt(begin, 0); !ok || length < peOffsetAt+4 || err != nil && err != io.EOF || string(begin[:2]) != "MZ" {
 		return layout{}, errors.New("no EFI program: want a PE32+ image")
 	}
-	start := int64(binary.LittleEndian.Uint32(image[peOffsetAt:]))
+	start := int64(binary.LittleEndian.Uint32(begin[peOffsetAt:]))
 	l := layout{checksum: int(start + checksumAt), certEntry: int(start + certEntryAt)}
 	headers := int64(opt.SizeOfHeaders)
-	if opt.NumberOfRvaAndSizes < 5 || headers > int64(len(image)) || start+certEntryAt+8 > headers {
+	if opt.NumberOfRvaAndSizes < 5 || headers > length || start+certEntryAt+8 > headers {
 		return layout{}, errors.New("the headers have no place for a signature")
 	}
 	// debug/pe reads sections by their table, wherever that is; the hash of
@@ -62,13 +63,13 @@ func parse(image []byte) (layout, error) {
 		}
 		at += int64(s.Size)
 	}
-	if at > int64(len(image)) {
+	if at > length {
 		return layout{}, errors.New("the sections are longer than the file")
 	}
 	if entry := opt.DataDirectory[4]; entry.Size != 0 || entry.VirtualAddress != 0 {
 		// It is the one directory whose address is an offset in the file.
 		from, size := int64(entry.VirtualAddress), int64(entry.Size)
-		if from < at || from%8 != 0 || size < certHeaderLen || from+size != int64(len(image)) {
+		if from < at || from%8 != 0 || size < certHeaderLen || from+size != length {
 			return layout{}, fmt.Errorf("signature of %d bytes at %d: want it at the end of the file", size, from)
 		}
 		l.certAt, l.certSize = int(from), int(size)
@@ -79,20 +80,30 @@ func parse(image []byte) (layout, error) {
 // sum is the checksum of a PE image: the sum of its 16-bit words with the
 // carry added, and its length (imagehlp's CheckSumMappedFile). Firmware does
 // not look at it; tools that compare images do.
-func (l layout) sum(image []byte) uint32 {
+func (l layout) sum(image io.Reader) (uint32, error) {
 	var sum uint64
-	for i := 0; i < len(image); i += 2 {
-		if i == l.checksum || i == l.checksum+2 {
-			continue
+	buf := make([]byte, 1<<20) // even, so that no word is in two pieces
+	for length := 0; ; {
+		n, err := io.ReadFull(image, buf)
+		for i := 0; i < n; i += 2 {
+			if at := length + i; at == l.checksum || at == l.checksum+2 {
+				continue
+			}
+			word := uint64(buf[i])
+			if i+1 < n {
+				word |= uint64(buf[i+1]) << 8
+			}
+			sum += word
 		}
-		word := uint64(image[i])
-		if i+1 < len(image) {
-			word |= uint64(image[i+1]) << 8
+		length += n
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			for sum > 0xffff {
+				sum = sum>>16 + sum&0xffff
+			}
+			return uint32(sum) + uint32(length), nil
 		}
-		sum += word
+		if err != nil {
+			return 0, err
+		}
 	}
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	return uint32(sum) + uint32(len(image))
 }

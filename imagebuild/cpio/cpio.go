@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 
 	"keelson/imagebuild/tree"
 
@@ -79,31 +80,40 @@ func writeEntry(out cpio.RecordWriter, e tree.Entry, ino uint64) error {
 		if e.Size == 0 {
 			break
 		}
-		b, err := read(e)
-		if err != nil {
-			return err
-		}
-		rec = cpio.StaticRecord(b, rec.Info)
+		return writeFile(out, e, rec.Info)
 	}
 	return out.WriteRecord(rec)
 }
 
-// read takes a file whole: an initramfs has small ones, and u-root wants an
-// io.ReaderAt.
-func read(e tree.Entry) ([]byte, error) {
+// large files are not held in memory.
+const large = 16 << 20
+
+// writeFile writes a regular file. u-root wants an io.ReaderAt.
+func writeFile(out cpio.RecordWriter, e tree.Entry, info cpio.Info) error {
 	r, err := e.Open()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer r.Close()
+	if f, ok := r.(*os.File); ok && e.Size > large {
+		now, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		if now.Size() != e.Size {
+			return fmt.Errorf("size changed: %d bytes, want %d", now.Size(), e.Size)
+		}
+		info.FileSize = uint64(e.Size)
+		return out.WriteRecord(cpio.Record{ReaderAt: f, Info: info})
+	}
 	b, err := io.ReadAll(io.LimitReader(r, e.Size+1))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if int64(len(b)) != e.Size {
-		return nil, fmt.Errorf("size changed while it was read: want %d bytes", e.Size)
+		return fmt.Errorf("size changed while it was read: want %d bytes", e.Size)
 	}
-	return b, nil
+	return out.WriteRecord(cpio.StaticRecord(b, info))
 }
 
 // mode is m as inode(7) has it, which is what newc stores.

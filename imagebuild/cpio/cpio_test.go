@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -108,6 +110,29 @@ func TestZstd(t *testing.T) {
 	got, err := io.ReadAll(r)
 	if err != nil || !bytes.Equal(got, plain.Bytes()) {
 		t.Errorf("decompressed: %d bytes, %v, want %d", len(got), err, plain.Len())
+	}
+}
+
+// A file that is too large to be held in memory is archived like any other.
+func TestLargeFile(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "large")
+	content := bytes.Repeat([]byte("0123456789abcdef"), large/16+1)
+	if err := os.WriteFile(name, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var fromFile, fromMemory tree.Tree
+	if err := errors.Join(fromFile.File("/large", 0o400, name), fromMemory.Bytes("/large", 0o400, content)); err != nil {
+		t.Fatal(err)
+	}
+	var got, want bytes.Buffer
+	if err := errors.Join(Write(&got, &fromFile), Write(&want, &fromMemory)); err != nil || !bytes.Equal(got.Bytes(), want.Bytes()) {
+		t.Errorf("got %d bytes, %v, want the %d of the same in memory", got.Len(), err, want.Len())
+	}
+	if err := os.WriteFile(name, content[1:], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := Write(io.Discard, &fromFile); err == nil || !strings.Contains(err.Error(), "/large: size changed") {
+		t.Errorf("a file that changed: got %v", err)
 	}
 }
 

@@ -60,7 +60,12 @@ const (
 
 // Artefacts that can be made. The raw disk is always made: the others come
 // from it.
-func Artefacts() []string { return []string{"raw", "zst", "qcow2", "vhd", "vmdk", "ova", "gce", ISO} }
+func Artefacts() []string {
+	return []string{"raw", "zst", "qcow2", "vhd", "vmdk", "ova", "gce", PXE, ISO}
+}
+
+// PXE are the files that a machine starts from over the network; it runs the same root in memory.
+const PXE = "pxe"
 
 // ISO is the artefact that is not the disk in another format, but a medium that
 // runs the same root.

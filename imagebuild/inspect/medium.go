@@ -198,7 +198,7 @@ func (r *Report) installed(m *medium, f *os.File) error {
 		return fmt.Errorf("it installs a system whose %s", sub.Problems[0])
 	case len(sub.Added) > 0:
 		return fmt.Errorf("it installs %s, which was not built", sub.Added[0])
-	case kernel.Cmdline+" "+layout.ParamLive+"=1" != m.kernel.Cmdline:
+	case kernel.Cmdline+" "+layout.ParamLive+"="+layout.LiveMedium != m.kernel.Cmdline:
 		return fmt.Errorf("it installs a system with the command line %q", kernel.Cmdline)
 	case (sub.Signer == nil) != (r.Signer == nil) || sub.Signer != nil && !sub.Signer.Equal(r.Signer):
 		return errors.New("what it installs has another signer")

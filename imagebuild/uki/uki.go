@@ -11,9 +11,11 @@
 package uki
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 )
 
@@ -35,47 +37,83 @@ const sectorSize = 512
 
 // Build puts parts behind stub.
 func Build(stub []byte, p Parts) ([]byte, error) {
+	var out bytes.Buffer
+	// One allocation: these are tens of megabytes.
+	out.Grow(len(stub) + len(p.Initrd) + len(p.Linux) + 1<<16)
+	err := Write(&out, stub, p, Stream{bytes.NewReader(p.Initrd), int64(len(p.Initrd))})
+	return out.Bytes(), err
+}
+
+// Stream is content that is read once.
+type Stream struct {
+	Data io.Reader
+	Size int64
+}
+
+// Write writes what Build makes, with an initramfs that may be too large to be held in memory in place of p.Initrd.
+func Write(w io.Writer, stub []byte, p Parts, initrd Stream) error {
 	h, err := parse(stub)
 	if err != nil {
-		return nil, fmt.Errorf("uki: stub: %w", err)
+		return fmt.Errorf("uki: stub: %w", err)
 	}
-	added, err := sectionsOf(p)
+	added, err := sectionsOf(p, initrd)
 	if err != nil {
-		return nil, fmt.Errorf("uki: %w", err)
+		return fmt.Errorf("uki: %w", err)
 	}
 	for _, s := range h.sections {
 		for _, a := range added {
 			if s.name == a.name {
-				return nil, fmt.Errorf("uki: stub: section %s is there already", s.name)
+				return fmt.Errorf("uki: stub: section %s is there already", s.name)
 			}
 		}
 	}
 	room := (int(h.headersSize) - h.table) / sectionLen
 	if len(h.sections)+len(added) > room {
-		return nil, fmt.Errorf("uki: stub: its headers have room for %d sections, %d are needed", room, len(h.sections)+len(added))
+		return fmt.Errorf("uki: stub: its headers have room for %d sections, %d are needed", room, len(h.sections)+len(added))
 	}
-	return assemble(stub, h, added)
+	head, err := assemble(stub, h, added)
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write(head); err != nil {
+		return fmt.Errorf("uki: %w", err)
+	}
+	for _, s := range added {
+		n, err := io.Copy(w, s.data)
+		if err == nil && n != s.size {
+			err = fmt.Errorf("%d bytes, want %d", n, s.size)
+		}
+		if err == nil {
+			_, err = w.Write(make([]byte, int64(alignUp(uint32(s.size), h.fileAlign))-s.size))
+		}
+		if err != nil {
+			return fmt.Errorf("uki: write section %s: %w", s.name, err)
+		}
+	}
+	return nil
 }
 
 type newSection struct {
 	name string
-	data []byte
+	data io.Reader
+	size int64
 }
 
 // sectionsOf is the list in the order of the specification; the kernel comes
 // last, so that what it grows by when it is unpacked in place hits nothing.
-func sectionsOf(p Parts) ([]newSection, error) {
+func sectionsOf(p Parts, initrd Stream) ([]newSection, error) {
 	cmdline := strings.TrimSpace(p.Cmdline)
+	held := func(name string, b []byte) newSection { return newSection{name, bytes.NewReader(b), int64(len(b))} }
 	list := []newSection{
-		{".osrel", p.OSRelease}, {".cmdline", []byte(cmdline)}, {".uname", []byte(p.Uname)},
-		{".initrd", p.Initrd}, {".linux", p.Linux},
+		held(".osrel", p.OSRelease), held(".cmdline", []byte(cmdline)), held(".uname", []byte(p.Uname)),
+		{".initrd", initrd.Data, initrd.Size}, held(".linux", p.Linux),
 	}
 	for _, s := range list {
-		if len(s.data) == 0 {
+		if s.size <= 0 {
 			return nil, fmt.Errorf("section %s is empty", s.name)
 		}
-		if len(s.data) > 1<<30 {
-			return nil, fmt.Errorf("section %s has %d bytes", s.name, len(s.data))
+		if s.size > 1<<30 {
+			return nil, fmt.Errorf("section %s has %d bytes", s.name, s.size)
 		}
 	}
 	// The stub turns the bytes into UTF-16 one by one, and the kernel keeps
@@ -91,6 +129,7 @@ func sectionsOf(p Parts) ([]newSection, error) {
 	return list, nil
 }
 
+// assemble is the image up to the first of the added sections.
 func assemble(stub []byte, h header, added []newSection) ([]byte, error) {
 	le := binary.LittleEndian
 	vaddr, end := h.headersSize, h.headersSize
@@ -104,30 +143,28 @@ func assemble(stub []byte, h header, added []newSection) ([]byte, error) {
 	// become a gap between sections, which a signature does not cover.
 	stub = stub[:end]
 	size := alignUp(end, h.fileAlign)
-	// One allocation of the final size: these are tens of megabytes.
 	total := uint64(size)
 	for _, s := range added {
-		total += uint64(alignUp(uint32(len(s.data)), h.fileAlign))
+		total += uint64(alignUp(uint32(s.size), h.fileAlign))
 	}
 	if total > 1<<31 {
 		return nil, errors.New("uki: the image would pass 2 GiB")
 	}
-	out := make([]byte, total)
+	out := make([]byte, size)
 	copy(out, stub)
 	at, initialized := size, le.Uint32(stub[h.opt+optInitialized:])
 	for i, s := range added {
 		vaddr = alignUp(vaddr, pageSize)
-		raw := alignUp(uint32(len(s.data)), h.fileAlign)
+		raw := alignUp(uint32(s.size), h.fileAlign)
 		e := out[h.table+(len(h.sections)+i)*sectionLen:][:sectionLen]
 		clear(e)
 		copy(e, s.name)
-		le.PutUint32(e[8:], uint32(len(s.data)))
+		le.PutUint32(e[8:], uint32(s.size))
 		le.PutUint32(e[12:], vaddr)
 		le.PutUint32(e[16:], raw)
 		le.PutUint32(e[20:], at)
 		le.PutUint32(e[36:], sectionReadData)
-		copy(out[at:], s.data)
-		at, vaddr, initialized = at+raw, vaddr+uint32(len(s.data)), initialized+raw
+		at, vaddr, initialized = at+raw, vaddr+uint32(s.size), initialized+raw
 	}
 	le.PutUint16(out[h.coff+coffSections:], uint16(len(h.sections)+len(added)))
 	le.PutUint32(out[h.opt+optInitialized:], initialized)

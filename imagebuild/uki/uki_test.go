@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"debug/pe"
 	"encoding/binary"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"keelson/imagebuild/internal/debfile"
 )
@@ -100,6 +102,30 @@ func TestBuild(t *testing.T) {
 	again, err := Build(stub(5), parts())
 	if err != nil || !bytes.Equal(img, again) {
 		t.Error("two images of the same parts differ")
+	}
+}
+
+func TestWriteStream(t *testing.T) {
+	p := parts()
+	want, err := Build(stub(5), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	initrd := p.Initrd
+	p.Initrd = nil
+	var got bytes.Buffer
+	if err := Write(&got, stub(5), p, Stream{iotest.OneByteReader(bytes.NewReader(initrd)), int64(len(initrd))}); err != nil || !bytes.Equal(got.Bytes(), want) {
+		t.Errorf("got %d bytes, %v, want what Build makes", got.Len(), err)
+	}
+	for name, s := range map[string]Stream{
+		"short":   {bytes.NewReader(initrd), int64(len(initrd)) + 1},
+		"long":    {bytes.NewReader(initrd), int64(len(initrd)) - 1},
+		"empty":   {bytes.NewReader(nil), 0},
+		"failing": {iotest.ErrReader(io.ErrClosedPipe), 1},
+	} {
+		if err := Write(io.Discard, stub(5), p, s); err == nil || !strings.Contains(err.Error(), ".initrd") {
+			t.Errorf("%s: got %v, want an error about .initrd", name, err)
+		}
 	}
 }
 

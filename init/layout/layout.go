@@ -98,8 +98,17 @@ const (
 	ParamEpoch    = "keelson.epoch"     // Unix seconds: the image's build stamp, floor of the clock
 	ParamUserData = "keelson.user-data" // base64 of a #cloud-config document
 	ParamLogs     = "keelson.logs"      // console: every service line goes to the console
-	ParamLive     = "keelson.live"      // 1: the root is on a CD or stick that runs live
+	ParamLive     = "keelson.live"      // LiveMedium or LiveMemory
 )
+
+// Where the root of a machine is that runs live: values of ParamLive.
+const (
+	LiveMedium = "1"      // on a CD or stick
+	LiveMemory = "memory" // in the initramfs, as the file RootInMemory: a loader brought it along, from the network
+)
+
+// RootInMemory is the content of a root partition in an initramfs.
+const RootInMemory = "/keelson.root"
 
 // Paths inside the verified root.
 const (

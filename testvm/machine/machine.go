@@ -27,7 +27,7 @@ import (
 // Config is one machine. Image, Dir and Accel must be given.
 type Config struct {
 	Dir      string   // its files; made, and emptied of a machine that was there
-	Image    string   // the image
+	Image    string   // the image; "": no disk, for a machine that starts over the network
 	Format   string   // of the image, as QEMU calls it; raw where empty
 	Bus      qemu.Bus // where the image is plugged in
 	Boot     string   // vmlinuz, initrd and cmdline, for a direct start
@@ -50,6 +50,7 @@ type Config struct {
 	Cards   []qemu.Card // still more cards
 	SMBIOS  []string    // what the firmware says of the machine, as -smbios takes it
 	UserNet string      // further settings of user networking
+	NetBoot qemu.NetBoot
 
 	Reboots bool               // a reset starts the guest again instead of ending QEMU
 	Follow  func(console.Line) // hears every line of the console
@@ -115,11 +116,13 @@ func (m *Machine) prepare(ctx context.Context) error {
 	if err := m.lock(); err != nil {
 		return err
 	}
-	if err := m.pin(ctx); err != nil {
-		return err
-	}
-	if err := qemu.CreateOverlay(ctx, m.path("image"), m.config.Format, m.path("disk.qcow2"), m.config.DiskSize); err != nil {
-		return err
+	if m.config.Image != "" {
+		if err := m.pin(ctx); err != nil {
+			return err
+		}
+		if err := qemu.CreateOverlay(ctx, m.path("image"), m.config.Format, m.path("disk.qcow2"), m.config.DiskSize); err != nil {
+			return err
+		}
 	}
 	if err := m.Reseed(m.config.Seed); err != nil {
 		return err
@@ -246,7 +249,10 @@ func (m *Machine) Start(ctx context.Context) error {
 			{Path: m.path("disk.qcow2"), Format: "qcow2", Serial: "system", Bus: m.config.Bus, ReadOnly: m.config.Bus == qemu.CD},
 			{Path: m.path("cidata.img"), Format: "raw", Serial: "cidata"},
 		},
-		Network: true, Forwards: m.ports, SMBIOS: m.config.SMBIOS, UserNet: m.config.UserNet,
+		Network: true, Forwards: m.ports, SMBIOS: m.config.SMBIOS, UserNet: m.config.UserNet, NetBoot: m.config.NetBoot,
+	}
+	if m.config.Image == "" {
+		c.Disks = c.Disks[1:]
 	}
 	if m.config.LAN != nil {
 		c.Cards = []qemu.Card{{Netdev: m.config.LAN.Netdev, MAC: m.config.MAC}}

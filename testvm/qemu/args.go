@@ -51,6 +51,16 @@ type Disk struct {
 // Forward takes a TCP port of the host's loopback into the guest.
 type Forward struct{ Host, Guest int }
 
+// NetBoot says what the machine is started by over the network, before any disk; UserNet says where from.
+type NetBoot string
+
+// What starts over the network.
+const (
+	NoNetBoot NetBoot = ""
+	IPXE      NetBoot = "ipxe"     // the card's ROM, which is iPXE (Debian: ipxe-qemu)
+	OwnPXE    NetBoot = "firmware" // what the firmware has for itself
+)
+
 // Card is a network card beside the one of user networking.
 type Card struct {
 	Netdev func(id string) string // value of -netdev
@@ -78,6 +88,7 @@ type Config struct {
 	Network  bool // user networking: guest 10.0.2.15, host 10.0.2.2, DNS 10.0.2.3
 	Forwards []Forward
 	UserNet  string // further settings of user networking, "net=192.0.2.0/24"
+	NetBoot  NetBoot
 	Cards    []Card
 	SMBIOS   []string          // values of -smbios, "type=1,manufacturer=Hetzner"
 	FWCfg    map[string]string // name to file
@@ -126,6 +137,10 @@ func (c Config) Args() ([]string, error) {
 		return nil, err
 	}
 	a = append(a, fw...)
+	first := 0 // place of the first disk among what is started from
+	if c.NetBoot != NoNetBoot {
+		first = 1
+	}
 	for i, d := range c.Disks {
 		if d.Format != "raw" && d.Format != "qcow2" {
 			return nil, fmt.Errorf("qemu arguments: disk %s: format %q: want raw or qcow2", d.Path, d.Format)
@@ -147,7 +162,7 @@ func (c Config) Args() ([]string, error) {
 			a = append(a, "-device", controller)
 		}
 		if c.Firmware != Direct { // the kernel of a direct start has the first place
-			device += fmt.Sprintf(",bootindex=%d", i)
+			device += fmt.Sprintf(",bootindex=%d", i+first)
 		}
 		if d.Serial != "" {
 			device += ",serial=" + escape(d.Serial)
@@ -162,8 +177,14 @@ func (c Config) Args() ([]string, error) {
 		for _, f := range c.Forwards {
 			netdev += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:%d", f.Host, f.Guest)
 		}
-		// Without romfile= the firmware would load a PXE ROM and try it.
-		a = append(a, "-netdev", netdev, "-device", "virtio-net-pci,netdev=net0,romfile=")
+		card := "virtio-net-pci,netdev=net0"
+		if c.NetBoot != IPXE {
+			card += ",romfile=" // else the firmware would load a PXE ROM and try it
+		}
+		if c.NetBoot != NoNetBoot {
+			card += ",bootindex=0"
+		}
+		a = append(a, "-netdev", netdev, "-device", card)
 	}
 	for i, card := range c.Cards {
 		id := fmt.Sprintf("card%d", i)

@@ -47,6 +47,14 @@ func TestArgs(t *testing.T) {
 			c.Binary, c.Arch, c.Firmware, c.Code, c.Vars = Binary("arm64"), "arm64", UEFI, "/usr/share/AAVMF/AAVMF_CODE.fd", "vm/vars.fd"
 			c.Disks = []Disk{{Bus: CD, Path: "live.iso", Format: "raw", ReadOnly: true}, {Bus: USB, Path: "stick.raw", Format: "raw"}}
 		})},
+		{"ipxe", with(func(c *Config) {
+			c.Firmware, c.Network, c.NetBoot, c.UserNet = BIOS, true, IPXE, "bootfile=http://10.0.2.2:40003/keelson-amd64.ipxe"
+			c.Disks = []Disk{{Path: "vm/cidata.img", Format: "raw"}}
+		})},
+		{"own-pxe", with(func(c *Config) {
+			c.Firmware, c.Code, c.Vars = UEFI, "/usr/share/OVMF/OVMF_CODE_4M.fd", "vm/vars.fd"
+			c.Network, c.NetBoot, c.UserNet = true, OwnPXE, "tftp=build,bootfile=keelson-amd64.pxe.efi"
+		})},
 		{"direct", with(func(c *Config) {
 			c.Firmware, c.Kernel, c.Initrd, c.Cmdline = Direct, "amd64/vmlinuz", "amd64/initrd", "console=ttyS0 quiet"
 			c.Disks = []Disk{{Path: "disk.qcow2", Format: "qcow2"}}
