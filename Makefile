@@ -36,10 +36,10 @@ run: image ## build the image, boot it in QEMU, show it become a Ready node; Ctr
 image: deps-build ## build build/keelson-$(ARCH).raw
 	@$(GO) run ./imagebuild build --arch $(ARCH) --out $(IMAGE) --artefacts raw $(if $(filter 1,$(LOCKED)),--locked)
 
-formats: deps-build ## the image in every format: .raw, .raw.zst, .qcow2, .vhd, .vmdk, .ova, .gce.tar.gz
+formats: deps-build ## the image in every format: .raw, .raw.zst, .qcow2, .vhd, .vmdk, .ova, .gce.tar.gz, .ipxe
 	@$(GO) run ./imagebuild build --arch $(ARCH) --out $(IMAGE) $(if $(filter 1,$(LOCKED)),--locked)
 
-metal: deps-build ## the disk for servers: generic kernel, their drivers and firmware; .raw and .raw.zst
+metal: deps-build ## the disk for servers: generic kernel, their drivers and firmware; .raw, .raw.zst, .ipxe
 	@$(GO) run ./imagebuild build --definition configs/images/metal.yaml --arch $(ARCH) $(if $(filter 1,$(LOCKED)),--locked)
 
 test: check image ## everything a change must pass: check, a real boot to Ready, and as root a cluster that loses servers

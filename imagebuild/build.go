@@ -78,6 +78,7 @@ type state struct {
 	memo     *memo.Memo
 	source   source
 	packages []input.Package
+	library  input.Package // linked into programs in C
 	kernel   *kernel.Kernel
 	programs map[string]string
 	root     tree.Tree

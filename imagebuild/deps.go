@@ -21,13 +21,12 @@ type need struct {
 }
 
 // needs says what each purpose needs from Debian besides Go, for images of an
-// architecture.
+// architecture. What runc is linked with comes by a package list.
 func needs(purpose, arch string) ([]need, error) {
 	building := []need{
 		{pkg: "apt", program: "apt-get", why: "fetches and checks Debian packages"},
 		{pkg: "gcc", program: "gcc", why: "compiles the C part of runc"},
 		{pkg: "libc6-dev", file: "/usr/include/stdlib.h", why: "links runc"},
-		{pkg: "libseccomp-dev", file: "/usr/include/seccomp.h", why: "links runc"},
 		{pkg: "pkg-config", program: "pkg-config", why: "finds libseccomp"},
 		{pkg: "ca-certificates", file: "/etc/ssl/certs/ca-certificates.crt", why: "checks who serves Go modules"},
 	}
@@ -36,7 +35,6 @@ func needs(purpose, arch string) ([]need, error) {
 		if err != nil {
 			return nil, fmt.Errorf("deps: %w", err)
 		}
-		// libseccomp comes by the builder's own package list.
 		building = []need{
 			building[0],
 			{pkg: m.gcc, program: m.triplet + "-gcc", why: "compiles the C part of runc for " + arch},

@@ -44,6 +44,15 @@ func TestNeedsOfAnotherMachine(t *testing.T) {
 	if got := strings.Join(pkgs, " "); !strings.Contains(got, m.gcc) || !strings.Contains(got, m.libc) || strings.Contains(got, "libseccomp") {
 		t.Errorf("needs for %s: got %s", other, got)
 	}
+	own, err := needs("build", runtime.GOARCH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range own {
+		if strings.Contains(n.pkg, "libseccomp") {
+			t.Errorf("the build wants %s of this machine: it has a locked one", n.pkg)
+		}
+	}
 	if _, err := needs("build", "vax"); err == nil {
 		t.Error("needs for a machine that is not known: got no error")
 	}

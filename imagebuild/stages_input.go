@@ -145,8 +145,7 @@ func (s *state) findFirmware(set *kernel.Set) (*firmware.Set, error) {
 	return firmware.Find(packages, set.Firmware())
 }
 
-// sysroot has the libraries that programs in C are linked with for another
-// architecture than this machine's.
+// sysroot has the library that programs in C are linked with: a locked package, whatever this machine has installed.
 func (s *state) sysroot(ctx context.Context) (string, error) {
 	packages, err := openPackages(s.config, s.config.Arch+"-sysroot")
 	if err != nil {
@@ -156,11 +155,10 @@ func (s *state) sysroot(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	one, err := input.Find(ready, "libseccomp-dev")
-	if err != nil {
+	if s.library, err = input.Find(ready, "libseccomp-dev"); err != nil {
 		return "", err
 	}
-	return filepath.Abs(one.Dir)
+	return filepath.Abs(s.library.Dir)
 }
 
 func buildPrograms(ctx context.Context, s *state) error {
@@ -168,12 +166,9 @@ func buildPrograms(ctx context.Context, s *state) error {
 	if err != nil {
 		return err
 	}
-	config := gobuild.Config{Out: s.config.Bin, Arch: s.config.Arch, Stamps: stamps}
-	if foreign(s.config.Arch) {
-		config.Triplet = s.machine().triplet
-		if config.Sysroot, err = s.sysroot(ctx); err != nil {
-			return err
-		}
+	config := gobuild.Config{Out: s.config.Bin, Arch: s.config.Arch, Stamps: stamps, Triplet: s.machine().triplet, Foreign: foreign(s.config.Arch)}
+	if config.Sysroot, err = s.sysroot(ctx); err != nil {
+		return err
 	}
 	s.programs, err = gobuild.Build(ctx, config, gobuild.Programs())
 	return err

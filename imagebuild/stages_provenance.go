@@ -100,7 +100,7 @@ func (s *state) inputs() ([]provenance.Resource, error) {
 		seen[purl] = true
 		r := provenance.Resource{URI: purl}
 		switch {
-		case c.Kind == sbom.Debian:
+		case c.Kind == sbom.Debian, c.Kind == sbom.Library:
 			r.Digest = map[string]string{"sha256": c.SHA256}
 		case hashes[c.Name+"@"+c.Version] != "":
 			r.Digest = map[string]string{"dirHash": hashes[c.Name+"@"+c.Version]}

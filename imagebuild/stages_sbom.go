@@ -4,13 +4,17 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
+	"strings"
 
 	"keelson/imagebuild/input"
 	"keelson/imagebuild/input/gobuild"
 	"keelson/imagebuild/sbom"
 	"keelson/init/layout"
+
+	"golang.org/x/mod/module"
 )
 
 // putSBOM makes the bills of materials and puts them into the root.
@@ -27,6 +31,14 @@ func putSBOM(s *state) error {
 		}
 		doc.Components = append(doc.Components, c)
 	}
+	linked, err := s.linked()
+	if err != nil {
+		return err
+	}
+	where, err := goFolders()
+	if err != nil {
+		return err
+	}
 	for _, name := range gobuild.Names(s.programs) {
 		sum, err := s.memo.File(s.programs[name])
 		if err != nil {
@@ -35,6 +47,13 @@ func putSBOM(s *state) error {
 		more, err := sbom.ReadProgram(name, s.source.Version, s.programs[name], sum)
 		if err != nil {
 			return err
+		}
+		if err := where.licences(more); err != nil {
+			return err
+		}
+		if name == gobuild.LinkedWithC {
+			more[0].Uses = append(more[0].Uses, linked.ID())
+			more = append(more, linked)
 		}
 		doc.Components = append(doc.Components, more...)
 	}
@@ -50,6 +69,51 @@ func putSBOM(s *state) error {
 		return err
 	}
 	return s.root.Bytes(dir+"/sbom.cdx.json", 0o644, s.cyclonedx)
+}
+
+// linked is the library that programs in C are linked with.
+func (s *state) linked() (sbom.Component, error) {
+	return sbom.ReadDebian(sbom.Component{
+		Kind: sbom.Library, Name: s.library.Name, Version: s.library.Version, Arch: s.config.Arch, SHA256: s.library.SHA256,
+	}, s.library.Dir)
+}
+
+// folders are where Go has its own library and modules.
+type folders struct{ root, modules string }
+
+func goFolders() (folders, error) {
+	out, err := exec.Command("go", "env", "GOROOT", "GOMODCACHE").Output()
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if err != nil || len(lines) != 2 {
+		return folders{}, fmt.Errorf("ask go for its folders: %q, %w", out, err)
+	}
+	return folders{lines[0], lines[1]}, nil
+}
+
+// licences fills in what modules say of themselves. Their sources are there: the programs were compiled from them.
+func (f folders) licences(components []sbom.Component) error {
+	for i, c := range components {
+		if c.Kind != sbom.Module {
+			continue
+		}
+		dir := f.root
+		if c.Name != sbom.Stdlib {
+			name, err := module.EscapePath(c.Name)
+			if err != nil {
+				return fmt.Errorf("licence of %s: %w", c.Name, err)
+			}
+			version, err := module.EscapeVersion(c.Version)
+			if err != nil {
+				return fmt.Errorf("licence of %s: %w", c.Name, err)
+			}
+			dir = filepath.Join(f.modules, filepath.FromSlash(name)+"@"+version)
+		}
+		var err error
+		if components[i].Licence, err = sbom.ModuleLicence(os.DirFS(dir)); err != nil {
+			return fmt.Errorf("licence of %s: %w", c.Name, err)
+		}
+	}
+	return nil
 }
 
 // packageSuite is the release of Debian that the packages of every image come from.

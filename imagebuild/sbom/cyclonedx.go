@@ -80,7 +80,7 @@ func (d Document) CycloneDX() ([]byte, error) {
 	for _, c := range components {
 		one := cdxComponent{Type: "library", Ref: c.ID(), Name: c.Name, Version: c.Version, PURL: c.PURL(d.Suite)}
 		switch c.Kind {
-		case Debian:
+		case Debian, Library:
 			one.Supplier = &cdxSupplier{"Debian"}
 			if c.Source != "" {
 				one.Properties = []cdxProperty{{"keelson:debian:source", c.Source}}
@@ -95,7 +95,7 @@ func (d Document) CycloneDX() ([]byte, error) {
 			one.Licenses = []cdxLicence{{c.Licence}}
 		}
 		out.Components = append(out.Components, one)
-		if c.Kind != Module {
+		if !c.inside() {
 			whole.DependsOn = append(whole.DependsOn, c.ID())
 		}
 		if len(c.Uses) > 0 {

@@ -128,6 +128,9 @@ func expression(s string) string {
 	return strings.Join(out, " ")
 }
 
+// Stdlib is the name of Go's own library among modules.
+const Stdlib = "stdlib"
+
 // ReadProgram is a Go program and the modules it is made of, Go's own
 // library among them.
 func ReadProgram(name, version, file, sha256 string) ([]Component, error) {
@@ -136,7 +139,7 @@ func ReadProgram(name, version, file, sha256 string) ([]Component, error) {
 		return nil, fmt.Errorf("sbom: %w", err)
 	}
 	program := Component{Kind: Program, Name: name, Version: version, SHA256: sha256}
-	modules := []Component{{Kind: Module, Name: "stdlib", Version: strings.TrimPrefix(info.GoVersion, "go")}}
+	modules := []Component{{Kind: Module, Name: Stdlib, Version: strings.TrimPrefix(info.GoVersion, "go")}}
 	for _, m := range info.Deps {
 		if m.Replace != nil {
 			m = m.Replace

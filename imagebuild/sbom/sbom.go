@@ -31,6 +31,7 @@ const (
 	Debian  Kind = "deb"     // a Debian package
 	Program Kind = "program" // a Go program
 	Module  Kind = "module"  // a Go module that a program is made of
+	Library Kind = "library" // a library in a Debian package that is linked into a program
 )
 
 // Component is one thing in the image.
@@ -38,12 +39,15 @@ type Component struct {
 	Kind    Kind
 	Name    string
 	Version string
-	Arch    string   // Debian packages
-	Source  string   // Debian packages: source package and its version
+	Arch    string   // Debian packages and libraries of them
+	Source  string   // of these: source package and its version
 	Licence string   // an SPDX expression, "" where it cannot be derived
 	SHA256  string   // of the package or the program; "" of modules
-	Uses    []string // programs: IDs of their modules
+	Uses    []string // programs: IDs of their modules and libraries
 }
+
+// inside says that a component is a part of programs and not there for itself.
+func (c Component) inside() bool { return c.Kind == Module || c.Kind == Library }
 
 // ID names a component within a document.
 func (c Component) ID() string { return string(c.Kind) + "/" + c.Name + "@" + c.Version }
@@ -51,7 +55,7 @@ func (c Component) ID() string { return string(c.Kind) + "/" + c.Name + "@" + c.
 // PURL is the package URL, "" where there is none.
 func (c Component) PURL(suite string) string {
 	switch c.Kind {
-	case Debian:
+	case Debian, Library:
 		return "pkg:deb/debian/" + escape(c.Name) + "@" + escape(c.Version) + "?arch=" + c.Arch + "&distro=" + suite
 	case Module:
 		var parts []string

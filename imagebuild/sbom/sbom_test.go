@@ -15,11 +15,12 @@ import (
 
 func document() Document {
 	module := Component{Kind: Module, Name: "github.com/Azure/go-ansiterm", Version: "v0.0.0-2+incompatible"}
+	library := Component{Kind: Library, Name: "libseccomp-dev", Version: "2.5.4-1", Arch: "amd64", Source: "libseccomp 2.5.4-1", Licence: "LGPL-2.1-only"}
 	return Document{
 		Name: "keelson-amd64", Version: "20231114.221320", Suite: "bookworm", Time: time.Unix(1700000000, 0),
 		Components: []Component{
-			{Kind: Program, Name: "runc", Version: "20231114.221320", SHA256: strings.Repeat("ab", 32), Uses: []string{module.ID()}},
-			module, module,
+			{Kind: Program, Name: "runc", Version: "20231114.221320", SHA256: strings.Repeat("ab", 32), Uses: []string{module.ID(), library.ID()}},
+			module, module, library,
 			{Kind: Debian, Name: "libgmp10", Version: "2:6.2.1+dfsg1-1.1", Arch: "amd64", Source: "gmp 2:6.2.1+dfsg1-1.1", Licence: "MIT OR ISC", SHA256: strings.Repeat("cd", 32)},
 			{Kind: Debian, Name: "tzdata", Version: "2026f", Arch: "amd64"},
 		},
@@ -35,6 +36,7 @@ func TestPURL(t *testing.T) {
 		{Component{Kind: Debian, Name: "libstdc++6", Version: "12~1", Arch: "amd64"}, "pkg:deb/debian/libstdc%2B%2B6@12~1?arch=amd64&distro=bookworm"},
 		{Component{Kind: Module, Name: "github.com/Azure/x", Version: "v1.0.0+incompatible"}, "pkg:golang/github.com/azure/x@v1.0.0%2Bincompatible"},
 		{Component{Kind: Module, Name: "stdlib", Version: "1.26.8"}, "pkg:golang/stdlib@1.26.8"},
+		{Component{Kind: Library, Name: "libseccomp-dev", Version: "2.5.4-1", Arch: "arm64"}, "pkg:deb/debian/libseccomp-dev@2.5.4-1?arch=arm64&distro=bookworm"},
 		{Component{Kind: Program, Name: "runc", Version: "1"}, ""},
 	} {
 		if got := c.in.PURL("bookworm"); got != c.want {
@@ -91,8 +93,11 @@ func TestSPDX(t *testing.T) {
 			t.Errorf("%s: purpose %v", id, p["primaryPackagePurpose"])
 		}
 	}
-	if len(byName) != 5 {
-		t.Errorf("%d packages, want the image, two of Debian, a program and a module", len(byName))
+	if len(byName) != 6 {
+		t.Errorf("%d packages, want the image, two of Debian, a program, a module and a library", len(byName))
+	}
+	if p := byName["libseccomp-dev"]; p["primaryPackagePurpose"] != "LIBRARY" || p["supplier"] != "Organization: Debian" || p["licenseDeclared"] != "LGPL-2.1-only" {
+		t.Errorf("libseccomp-dev: %v", p)
 	}
 	if p := byName["libgmp10"]; p["licenseDeclared"] != "MIT OR ISC" || p["sourceInfo"] != "built from Debian source package gmp 2:6.2.1+dfsg1-1.1" {
 		t.Errorf("libgmp10: %v", p)
@@ -107,8 +112,8 @@ func TestSPDX(t *testing.T) {
 			contains++
 		}
 	}
-	if contains != 4 {
-		t.Errorf("%d things are contained, want 4", contains)
+	if contains != 5 {
+		t.Errorf("%d things are contained, want 3 by the image and 2 by the program", contains)
 	}
 }
 
@@ -150,7 +155,7 @@ func TestCycloneDX(t *testing.T) {
 			}
 		}
 	}
-	if len(refs) != 5 || !seen["image"] || !seen["program/runc@20231114.221320"] {
+	if len(refs) != 6 || !seen["image"] || !seen["program/runc@20231114.221320"] {
 		t.Errorf("components %v, dependencies %v", refs, seen)
 	}
 }

@@ -38,7 +38,7 @@ func TestCycloneDXSchema(t *testing.T) {
 	if err := cdx.NewBOMDecoder(bytes.NewReader(text), cdx.BOMFileFormatJSON).Decode(&bom); err != nil {
 		t.Fatal(err)
 	}
-	if bom.SpecVersion != cdx.SpecVersion1_6 || bom.Components == nil || len(*bom.Components) != 4 || (*bom.Components)[0].PackageURL == "" {
+	if bom.SpecVersion != cdx.SpecVersion1_6 || bom.Components == nil || len(*bom.Components) != 5 || (*bom.Components)[0].PackageURL == "" {
 		t.Errorf("read back: %+v", bom)
 	}
 }

@@ -78,8 +78,11 @@ func (d Document) SPDX() ([]byte, error) {
 			LicenseConcluded: noAssertion, LicenseDeclared: noAssertion, Copyright: noAssertion, Purpose: "LIBRARY",
 		}
 		switch c.Kind {
-		case Debian:
-			p.Supplier, p.Purpose = "Organization: Debian", "INSTALL"
+		case Debian, Library:
+			p.Supplier = "Organization: Debian"
+			if c.Kind == Debian {
+				p.Purpose = "INSTALL"
+			}
 			if c.Source != "" {
 				p.SourceInfo = "built from Debian source package " + c.Source
 			}
@@ -96,7 +99,7 @@ func (d Document) SPDX() ([]byte, error) {
 			p.Refs = []spdxRef{{"PACKAGE-MANAGER", "purl", purl}}
 		}
 		out.Packages = append(out.Packages, p)
-		if c.Kind != Module {
+		if !c.inside() {
 			out.Relationships = append(out.Relationships, spdxRelationship{image, "CONTAINS", p.ID})
 		}
 		for _, used := range c.Uses {

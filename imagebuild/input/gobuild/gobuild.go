@@ -55,15 +55,17 @@ func Programs() []Program {
 	}
 }
 
+// LinkedWithC is the name of the program that is linked with a library in C.
+const LinkedWithC = "runc"
+
 // Config says for what and where to build.
 type Config struct {
-	Root string // the module's folder
-	Out  string // where binaries go
-	Arch string // GOARCH
-	// For another architecture than this machine's: the prefix of GNU tools,
-	// and a folder with the libraries of CGO programs.
-	Triplet string
-	Sysroot string
+	Root    string // the module's folder
+	Out     string // where binaries go
+	Arch    string // GOARCH
+	Triplet string // how GNU names the architecture
+	Sysroot string // folder with the libraries of CGO programs, beside the C library
+	Foreign bool   // it is not this machine's: the tools have the triplet before their names
 	Stamps  []Stamp
 }
 
@@ -128,12 +130,15 @@ func run(ctx context.Context, config Config, cgo bool, args []string) error {
 		enabled = "1"
 	}
 	cmd.Env = append(os.Environ(), "CGO_ENABLED="+enabled, "GOOS=linux", "GOARCH="+config.Arch, "GOAMD64=v1", "GOARM64=v8.0", "GOWORK=off")
-	if cgo && config.Triplet != "" {
+	if cgo && config.Foreign {
+		cmd.Env = append(cmd.Env, "CC="+config.Triplet+"-gcc")
+	}
+	if cgo && config.Sysroot != "" {
 		lib := "usr/lib/" + config.Triplet
 		// Go's cache does not see when pkg-config's answer changes, so the
 		// folders are given by variables that it does see, and pkg-config
 		// leaves them out.
-		cmd.Env = append(cmd.Env, "CC="+config.Triplet+"-gcc",
+		cmd.Env = append(cmd.Env,
 			"CGO_CFLAGS=-O2 -g -I"+filepath.Join(config.Sysroot, "usr/include"), "CGO_LDFLAGS=-L"+filepath.Join(config.Sysroot, lib),
 			"PKG_CONFIG_LIBDIR="+filepath.Join(config.Sysroot, lib, "pkgconfig"), "PKG_CONFIG_PATH=", "PKG_CONFIG_SYSROOT_DIR=",
 			"PKG_CONFIG_SYSTEM_LIBRARY_PATH=/"+lib, "PKG_CONFIG_SYSTEM_INCLUDE_PATH=/usr/include")

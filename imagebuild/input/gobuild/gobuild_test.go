@@ -152,14 +152,22 @@ func TestBuild(t *testing.T) {
 	}
 }
 
-// A program in C and Go for another architecture, with its compiler and a
-// library of the sysroot's, from two folders: the bytes are the same.
-func TestBuildForAnotherMachine(t *testing.T) {
-	arch, triplet := "arm64", "aarch64-linux-gnu"
-	if runtime.GOARCH == "arm64" {
-		arch, triplet = "amd64", "x86_64-linux-gnu"
+// A program in C and Go, for this architecture and for another with its
+// compiler, and a library of the sysroot's, from two folders: the bytes are the
+// same.
+func TestBuildWithLibrary(t *testing.T) {
+	triplets := map[string]string{"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
+	for arch, triplet := range triplets {
+		t.Run(arch, func(t *testing.T) { buildWithLibrary(t, arch, triplet, arch != runtime.GOARCH) })
 	}
-	for _, tool := range []string{triplet + "-gcc", triplet + "-ar", "pkg-config"} {
+}
+
+func buildWithLibrary(t *testing.T, arch, triplet string, foreign bool) {
+	prefix := ""
+	if foreign {
+		prefix = triplet + "-"
+	}
+	for _, tool := range []string{prefix + "gcc", prefix + "ar", "pkg-config"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skipf("SKIPPED: %s is absent (make check ARCH=%s installs it)", tool, arch)
 		}
@@ -183,14 +191,14 @@ func TestBuildForAnotherMachine(t *testing.T) {
 			}
 		}
 		for _, args := range [][]string{
-			{triplet + "-gcc", "-c", "-o", filepath.Join(sysroot, "seven.o"), filepath.Join(sysroot, "seven.c")},
-			{triplet + "-ar", "rc", filepath.Join(lib, "libseven.a"), filepath.Join(sysroot, "seven.o")},
+			{prefix + "gcc", "-c", "-o", filepath.Join(sysroot, "seven.o"), filepath.Join(sysroot, "seven.c")},
+			{prefix + "ar", "rc", filepath.Join(lib, "libseven.a"), filepath.Join(sysroot, "seven.o")},
 		} {
 			if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
 				t.Fatalf("%v: %v: %s", args, err, out)
 			}
 		}
-		got, err := Build(context.Background(), Config{Root: dir, Out: filepath.Join(t.TempDir(), "bin"), Arch: arch, Triplet: triplet, Sysroot: sysroot},
+		got, err := Build(context.Background(), Config{Root: dir, Out: filepath.Join(t.TempDir(), "bin"), Arch: arch, Triplet: triplet, Sysroot: sysroot, Foreign: foreign},
 			[]Program{{Package: "./prog", CGO: true}})
 		if err != nil {
 			t.Fatal(err)
