@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -83,6 +84,9 @@ const mediumName = "keelson-medium"
 
 // ofMedium is the partition of that number on the medium that the machine runs from.
 func (m *machine) ofMedium(number int) (blockdev.Partition, error) {
+	if m.inMemory() {
+		return blockdev.Partition{}, errors.New("the machine was started from the network and has no medium; start it from the ISO")
+	}
 	parts, err := scanMedia()
 	if err != nil {
 		return blockdev.Partition{}, err

@@ -7,6 +7,7 @@ import (
 
 	"keelson/init/blockdev"
 	"keelson/init/kernel"
+	"keelson/init/layout"
 )
 
 func TestLive(t *testing.T) {
@@ -26,6 +27,9 @@ func TestRootInMemory(t *testing.T) {
 	m.cmdline = kernel.ParseCmdline("keelson.live=memory")
 	if _, err := m.rootInMemory(filepath.Join(t.TempDir(), "absent"), nil); err == nil || !strings.Contains(err.Error(), "the initramfs has no root") {
 		t.Errorf("without a root: got %v", err)
+	}
+	if _, err := m.ofMedium(layout.NumberPayload); err == nil || !strings.Contains(err.Error(), "has no medium") {
+		t.Errorf("what an installer reads: got %v", err)
 	}
 	if got := m.espDevice(); got != "" {
 		t.Errorf("user-data of a medium: got %s, want none", got)
