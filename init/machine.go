@@ -67,6 +67,7 @@ type machine struct {
 	netPlan    netconfig.Plan     // as net
 	endNetwork func()             // as net
 	report     cloudReport        // user-data; nil where no cloud waits for one
+	refusal    []string           // user-data: what was said against the last try
 
 	mu       sync.Mutex
 	services map[string]*supervised
@@ -76,8 +77,8 @@ type machine struct {
 	notes    []string    // what was said of the user-data
 }
 
-// cloudReport tells a cloud that the machine is up.
-type cloudReport = func(context.Context, *metadata.Client) error
+// cloudReport tells a cloud that the machine is up, or why not.
+type cloudReport = func(ctx context.Context, c *metadata.Client, failure string) error
 
 // supervised is a service, the way to stop it, and its end.
 type supervised struct {

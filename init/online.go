@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"strings"
 	"time"
 
 	"keelson/init/metadata"
@@ -76,7 +77,7 @@ const (
 
 func (m *machine) tellCloud(ctx context.Context) (err error) {
 	for range reportAttempts {
-		if err = m.report(ctx, &metadata.Client{}); err == nil || ctx.Err() != nil {
+		if err = m.report(ctx, &metadata.Client{}, ""); err == nil || ctx.Err() != nil {
 			return err
 		}
 		m.log.Warn("report to the cloud", "error", err)
@@ -87,4 +88,30 @@ func (m *machine) tellCloud(ctx context.Context) (err error) {
 		}
 	}
 	return fmt.Errorf("given up: %w", err)
+}
+
+// failureBound is how long the machine tries to tell a cloud of a failure before
+// it looks for corrected user-data again.
+const failureBound = 30 * time.Second
+
+// tellFailure tells the cloud why the user-data was refused, so that whoever
+// made the machine sees it without a console. It is told again only where it is
+// another reason; ready is told in any case once the machine is.
+func (m *machine) tellFailure(ctx context.Context, report cloudReport, told *string) {
+	failure := strings.Join(m.refusal, "; ")
+	if report == nil || failure == *told {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, failureBound)
+	defer cancel()
+	err := m.online(ctx, m.documents.Network)
+	if err == nil {
+		err = report(ctx, &metadata.Client{}, failure)
+	}
+	if err != nil {
+		m.log.Warn("report to the cloud", "error", err)
+		return
+	}
+	*told = failure
+	m.con.Printf("user-data: the cloud was told that it is refused")
 }

@@ -44,6 +44,10 @@ func (m *machine) userData(ctx context.Context) error {
 		Machine:    dmi.Load(dmi.DefaultSys), Online: m.online,
 		Say: func(line string) { m.con.Printf("user-data: %s", line) },
 	}
+	report, toldCloud := source.Reporter(cfg.Machine), ""
+	if kept(layout.UserData) {
+		report = nil // the cloud has this machine already
+	}
 	told := ""
 	for tried := false; ; {
 		docs, err := source.Collect(ctx, cfg)
@@ -52,10 +56,10 @@ func (m *machine) userData(ctx context.Context) error {
 		}
 		// The same documents again: some other device changed, or nothing did.
 		if !tried || err != nil && err.Error() != told || !reflect.DeepEqual(docs, m.documents) {
-			tried, m.documents = true, docs
+			tried, m.documents, m.refusal = true, docs, nil
 			if told = ""; err != nil {
 				told = err.Error()
-				m.con.Printf("user-data: %s", oneLine(err))
+				m.refuse("%s", oneLine(err))
 			}
 			accepted := !errors.Is(err, source.ErrUnanswered) && m.accept(docs)
 			switch {
@@ -73,10 +77,23 @@ func (m *machine) userData(ctx context.Context) error {
 			}
 			m.con.Printf("waiting for corrected user-data")
 		}
+		m.tellFailure(ctx, report, &toldCloud)
 		if err := correction(ctx, sub, source.Polled(cfg)); err != nil {
 			return err
 		}
 	}
+}
+
+// kept says that an earlier boot has followed user-data.
+func kept(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// refuse says on the console what is wrong, and keeps it for the cloud.
+func (m *machine) refuse(format string, args ...any) {
+	m.refusal = append(m.refusal, "user-data: "+fmt.Sprintf(format, args...))
+	m.con.Printf("user-data: "+format, args...)
 }
 
 // pollPause is how often metadata is looked at that was refused: its correction
@@ -111,7 +128,11 @@ func (m *machine) accept(docs userdata.Documents) bool {
 	problems = append(problems, more...)
 	var notes []string
 	for _, p := range problems {
-		m.con.Printf("user-data: %s", p)
+		if p.Fatal {
+			m.refuse("%s", p)
+		} else {
+			m.con.Printf("user-data: %s", p)
+		}
 		notes = append(notes, "user-data: "+p.String())
 	}
 	m.mu.Lock()
@@ -132,7 +153,7 @@ func (m *machine) accept(docs userdata.Documents) bool {
 func (m *machine) applySettings(ctx context.Context, nextDevice func(context.Context) error) bool {
 	c := apply.DefaultConfig()
 	if err := m.load(m.config.Modules...); err != nil {
-		m.con.Printf("user-data: modules: %v", err)
+		m.refuse("modules: %v", err)
 		return false
 	}
 	disks := datadisk.Config{
@@ -142,14 +163,14 @@ func (m *machine) applySettings(ctx context.Context, nextDevice func(context.Con
 	// Before the files, which may go to a data disk.
 	if err := datadisk.Apply(ctx, disks, m.config.Storage); err != nil {
 		for _, e := range parts(err) {
-			m.con.Printf("user-data: %s", oneLine(e))
+			m.refuse("%s", oneLine(e))
 		}
 		m.documents = userdata.Documents{} // a disk that appears makes the same ones worth another try
 		return false
 	}
 	if err := apply.Apply(c, m.config); err != nil {
 		for _, e := range parts(err) {
-			m.con.Printf("user-data: %v", e)
+			m.refuse("%v", e)
 		}
 		return false
 	}
@@ -159,7 +180,7 @@ func (m *machine) applySettings(ctx context.Context, nextDevice func(context.Con
 		err = apply.Names(c, name, m.config.FQDN, m.machineID, unix.Sethostname)
 	}
 	if err != nil {
-		m.con.Printf("user-data: hostname: %v", err)
+		m.refuse("hostname: %v", err)
 	}
 	return err == nil
 }

@@ -18,7 +18,9 @@ import (
 	"keelson/init/layout"
 	"keelson/init/metadata"
 	"keelson/init/metadata/azure"
+	"keelson/init/metadata/backdoor"
 	"keelson/init/metadata/openstack"
+	"keelson/init/metadata/vmware"
 	"keelson/init/userdata"
 )
 
@@ -29,12 +31,22 @@ func names() []string { return []string{"user-data", "vendor-data", "meta-data",
 // had, so that what Collect returns is not what somebody gave to this machine.
 var ErrUnanswered = errors.New("the machine's own user-data is not known")
 
+// errKept goes with a reason why the source itself is not followed.
+var errKept = errors.New("the user-data of the last boot is used")
+
 // Collect reads every source. An error says that one of them could not be read;
 // the documents of the others are returned with it. Documents from the stored
 // copy are used when no source gave any, and when metadata does not answer.
 func Collect(ctx context.Context, cfg Config) (userdata.Documents, error) {
 	found, err := present(cfg)
 	stored, storedErr := readStored(cfg.Stored)
+	if found.silent != nil && len(found.local.User) == 0 {
+		if !stored.Empty() {
+			return stored, errors.Join(err, storedErr, found.silent, errKept)
+		}
+		return found.documents(), errors.Join(err, storedErr, fmt.Errorf("%w: %w", found.silent, ErrUnanswered))
+	}
+	err = errors.Join(err, found.silent)
 	if remotes := choose(cfg, found); len(remotes) > 0 {
 		return collectRemote(ctx, cfg, found, remotes, stored, errors.Join(err, storedErr))
 	}
@@ -64,7 +76,9 @@ func Collect(ctx context.Context, cfg Config) (userdata.Documents, error) {
 type found struct {
 	esp   userdata.Documents // the image's own, weaker than a cloud's
 	local userdata.Documents
-	drive bool // a ConfigDrive is there, which has all that the service has
+	// silent says why the hypervisor's own values are not known.
+	silent error
+	drive  bool // a ConfigDrive is there, which has all that the service has
 }
 
 func (f found) documents() userdata.Documents { return join(f.esp, f.local) }
@@ -87,6 +101,9 @@ func present(cfg Config) (found, error) {
 			return readFolder(filepath.Join(dir, layout.ESPDir), "ESP", &f.esp)
 		}))
 	}
+	if vmware.Here(cfg.Machine) {
+		f.local, f.silent = vmware.Read(cfg.guestinfo(), cfg.Machine)
+	}
 	volumes, err := cfg.volumes()
 	errs = append(errs, err)
 	for _, v := range volumes {
@@ -107,17 +124,24 @@ func present(cfg Config) (found, error) {
 	return f, errors.Join(append(errs, err)...)
 }
 
+func (cfg Config) guestinfo() func(func(backdoor.Port) error) error {
+	if cfg.Guestinfo != nil {
+		return cfg.Guestinfo
+	}
+	return backdoor.Do
+}
+
 func (cfg Config) volumes() ([]Volume, error) {
 	if cfg.Volumes != nil {
 		return cfg.Volumes()
 	}
-	return FindVolumes(DefaultBlock, azure.Here(cfg.Machine))
+	return FindVolumes(DefaultBlock, azure.Here(cfg.Machine) || vmware.Here(cfg.Machine))
 }
 
 // volume reads one volume in the way that its label asks for.
 func (cfg Config) volume(v Volume, f *found) error {
 	switch {
-	case !isConfigDrive(v.Label) && (!azure.Here(cfg.Machine) || slices.Contains(layout.NoCloudLabels(), v.Label)):
+	case !isConfigDrive(v.Label) && (!azure.Here(cfg.Machine) && !vmware.Here(cfg.Machine) || slices.Contains(layout.NoCloudLabels(), v.Label)):
 		source := "cidata volume " + v.Device
 		return cfg.mounted(v, source, func(dir string) error { return readFolder(dir, source, &f.local) })
 	case isConfigDrive(v.Label):
@@ -132,7 +156,11 @@ func (cfg Config) volume(v Volume, f *found) error {
 			return err
 		})
 	}
-	source := "Azure CD " + v.Device
+	// The CD of Azure and that of VMware hold a file of the same name.
+	source, parse := "Azure CD "+v.Device, azure.ReadOVF
+	if vmware.Here(cfg.Machine) {
+		source, parse = "VMware CD "+v.Device, vmware.ReadOVF
+	}
 	return cfg.mounted(v, source, func(dir string) error {
 		data, err := readDocument(filepath.Join(dir, azure.OVF), azure.OVF)
 		if errors.Is(err, metadata.ErrNotFound) {
@@ -141,7 +169,7 @@ func (cfg Config) volume(v Volume, f *found) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", source, err)
 		}
-		docs, err := azure.ReadOVF(source, data)
+		docs, err := parse(source, data)
 		f.local = join(f.local, docs)
 		return err
 	})

@@ -1,8 +1,9 @@
 // Package source finds user-data, vendor-data, meta-data and network-config.
 //
 // It looks at, in rising precedence: the files of the ESP below /keelson, the
-// metadata of the cloud that SMBIOS names, volumes labelled cidata (NoCloud,
-// vfat or iso9660) or config-2 (ConfigDrive) and the CD of Azure, QEMU's fw_cfg
+// metadata of the cloud that SMBIOS names, VMware's guestinfo, volumes labelled
+// cidata (NoCloud, vfat or iso9660) or config-2 (ConfigDrive) and the CD of
+// Azure or VMware, QEMU's fw_cfg
 // (opt/keelson/NAME), keelson.user-data= on the kernel command line, and the
 // addresses that SMBIOS, a volume or the command line name (ds=nocloud;s=URL,
 // seedfrom, cloud-config-url=). No cloud is asked but the one that the machine

@@ -15,6 +15,7 @@ import (
 	"keelson/init/metadata/gce"
 	"keelson/init/metadata/hetzner"
 	"keelson/init/metadata/openstack"
+	"keelson/init/metadata/vmware"
 	"keelson/init/userdata"
 )
 
@@ -68,16 +69,19 @@ func choose(cfg Config, f found) (out []remote) {
 	return out
 }
 
-// Polled reports whether Collect asks a source over the network, where a
-// correction shows by no event.
+// Polled reports whether Collect asks a source over the network or a
+// hypervisor, where a correction shows by no event.
 func Polled(cfg Config) bool {
+	if vmware.Here(cfg.Machine) {
+		return true
+	}
 	f, _ := present(cfg)
 	return len(choose(cfg, f)) > 0
 }
 
-// Reporter returns what tells the cloud that the machine is up; nil where the
-// cloud does not care.
-func Reporter(id dmi.Identity) func(context.Context, *metadata.Client) error {
+// Reporter returns what tells the cloud that the machine is up, or why it is
+// not where failure is not empty; nil where the cloud does not care.
+func Reporter(id dmi.Identity) func(ctx context.Context, c *metadata.Client, failure string) error {
 	if azure.Here(id) {
 		return azure.Report
 	}
@@ -108,7 +112,7 @@ func collectRemote(ctx context.Context, cfg Config, f found, remotes []remote, s
 		docs, rerr := cfg.persist(ctx, r, f.documents().Network)
 		switch {
 		case rerr != nil && !stored.Empty():
-			return stored, errors.Join(err, rerr, errors.New("the user-data of the last boot is used"))
+			return stored, errors.Join(err, rerr, errKept)
 		case rerr != nil:
 			return f.documents(), errors.Join(err, fmt.Errorf("%w: %w", rerr, ErrUnanswered))
 		case r.cloud:

@@ -6,6 +6,7 @@ import (
 
 	"keelson/init/dmi"
 	"keelson/init/metadata"
+	"keelson/init/metadata/backdoor"
 	"keelson/init/userdata"
 )
 
@@ -36,6 +37,8 @@ type Config struct {
 	NextDevice func(context.Context) error
 	// Machine says which cloud this is; the zero value is none.
 	Machine dmi.Identity
+	// Guestinfo reaches VMware's hypervisor; nil means backdoor.Do.
+	Guestinfo func(func(backdoor.Port) error) error
 	// Online brings the network up, by the network-config that local sources
 	// gave or by DHCP, and returns when it is usable. It is called before every
 	// attempt to reach a source over the network; nil means it is up.

@@ -7,8 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 
+	"keelson/init/file"
 	"keelson/init/userdata"
 )
 
@@ -22,7 +22,7 @@ func Store(path string, docs userdata.Documents) error {
 	if len(data) > maxStored {
 		return fmt.Errorf("store user-data: %d MiB are more than the %d MiB that can be kept", len(data)>>20, maxStored>>20)
 	}
-	if err := replace(path, data); err != nil {
+	if err := file.Write(path, data, 0o600); err != nil {
 		return fmt.Errorf("store user-data: %w", err)
 	}
 	return nil
@@ -56,28 +56,4 @@ func parseStored(data []byte) (docs userdata.Documents, err error) {
 		return userdata.Documents{}, err
 	}
 	return docs, nil
-}
-
-// replace writes a file by way of a temporary one in the same folder.
-func replace(path string, data []byte) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -119,7 +119,7 @@ func (l *loader) finish() {
 	})
 }
 
-// meta reads NoCloud's meta-data: YAML without a first line. Only two keys
+// meta reads NoCloud's meta-data: YAML without a first line. Few keys
 // matter here; the rest is the cloud's business.
 func (l *loader) meta(d Document) {
 	l.Source = d.Source
@@ -134,6 +134,8 @@ func (l *loader) meta(d Document) {
 			if s, ok := l.String(p.Value, p.Name); ok {
 				l.cfg.InstanceID = s
 			}
+		case "redact", "cleanup-guestinfo":
+			l.Note(p.Value, p.Name, "is not supported: guestinfo stays as it is; a machine without its copy on STATE would not know itself (passed over)")
 		case "local-hostname", "hostname":
 			s, ok := l.String(p.Value, p.Name)
 			if !ok || p.Name == "hostname" && local {

@@ -1,5 +1,6 @@
 // Package azure reads the metadata of Azure and tells the fabric that the
-// machine is up, without which Azure gives it up after a while.
+// machine is up, without which Azure gives it up after a while, or why it is
+// not, which Azure then shows to whoever made the machine.
 //
 // userData comes from the metadata service, customData from the file
 // ovf-env.xml on a CD that Azure attaches until the machine has reported.
@@ -15,6 +16,7 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
+	"strings"
 
 	"keelson/init/dmi"
 	"keelson/init/metadata"
@@ -97,9 +99,10 @@ func ReadOVF(source string, data []byte) (docs userdata.Documents, err error) {
 	return docs, nil
 }
 
-// Report tells the fabric that the machine is ready: it asks for the goal
-// state, which names the machine, and posts its health.
-func Report(ctx context.Context, c *metadata.Client) error {
+// Report tells the fabric that the machine is ready or, where failure says why,
+// that it could not be provisioned: it asks for the goal state, which names the
+// machine, and posts its health. A machine that has failed may be ready later.
+func Report(ctx context.Context, c *metadata.Client, failure string) error {
 	header := map[string]string{"X-Ms-Agent-Name": "keelson", "X-Ms-Version": "2012-11-30"}
 	data, err := c.Get(ctx, wire+"/?comp=goalstate", header)
 	if err != nil {
@@ -112,7 +115,7 @@ func Report(ctx context.Context, c *metadata.Client) error {
 	if goal.Container.ID == "" || len(goal.Container.Instances) == 0 {
 		return fmt.Errorf("goal state: names no container or no instance")
 	}
-	body, err := health(goal)
+	body, err := health(goal, failure)
 	if err != nil {
 		return err
 	}
@@ -133,19 +136,32 @@ type goalState struct {
 	} `xml:"Container"`
 }
 
-// health renders the report.
-func health(goal goalState) ([]byte, error) {
+// maxDescription is what the fabric keeps of a reason (cloud-init's
+// HEALTH_REPORT_DESCRIPTION_TRIM_LEN).
+const maxDescription = 512
+
+// health renders the report. An element that is nil is not in it.
+func health(goal goalState, failure string) ([]byte, error) {
+	type details struct {
+		SubStatus   string
+		Description string
+	}
 	type role struct {
-		InstanceID string `xml:"InstanceId"`
-		State      string `xml:"Health>State"`
+		InstanceID string   `xml:"InstanceId"`
+		State      string   `xml:"Health>State"`
+		Details    *details `xml:"Health>Details"`
+	}
+	r := role{InstanceID: goal.Container.Instances[0].ID, State: "Ready"}
+	if failure != "" {
+		failure = strings.ToValidUTF8(failure[:min(len(failure), maxDescription)], "")
+		r.State, r.Details = "NotReady", &details{SubStatus: "ProvisioningFailed", Description: failure}
 	}
 	report := struct {
 		XMLName     xml.Name `xml:"Health"`
 		Incarnation string   `xml:"GoalStateIncarnation"`
 		ContainerID string   `xml:"Container>ContainerId"`
 		Roles       []role   `xml:"Container>RoleInstanceList>Role"`
-	}{Incarnation: goal.Incarnation, ContainerID: goal.Container.ID,
-		Roles: []role{{InstanceID: goal.Container.Instances[0].ID, State: "Ready"}}}
+	}{Incarnation: goal.Incarnation, ContainerID: goal.Container.ID, Roles: []role{r}}
 	var b bytes.Buffer
 	b.WriteString(xml.Header)
 	if err := xml.NewEncoder(&b).Encode(report); err != nil {

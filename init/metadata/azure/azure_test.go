@@ -64,10 +64,12 @@ func TestOVF(t *testing.T) {
 }
 
 func TestReport(t *testing.T) {
-	for name, c := range map[string]struct{ goal, err string }{
-		"recorded":  {string(recorded(t, "goalstate.xml")), ""},
-		"of others": {"<GoalState><Incarnation>1</Incarnation></GoalState>", "names no container"},
-		"not XML":   {"busy", "goal state"},
+	goal := string(recorded(t, "goalstate.xml"))
+	for name, c := range map[string]struct{ goal, failure, err, want string }{
+		"ready":     {goal, "", "", "health.xml"},
+		"failed":    {goal, "user-data: line 4: rke2.a<b>: is not a known key & " + strings.Repeat("é", 400), "", "health-failed.xml"},
+		"of others": {"<GoalState><Incarnation>1</Incarnation></GoalState>", "", "names no container", ""},
+		"not XML":   {"busy", "", "goal state", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			posted := ""
@@ -84,14 +86,14 @@ func TestReport(t *testing.T) {
 				}
 				return true
 			}}
-			err := Report(t.Context(), s.Start(t, "168.63.129.16:80"))
+			err := Report(t.Context(), s.Start(t, "168.63.129.16:80"), c.failure)
 			if c.err != "" {
 				if err == nil || !strings.Contains(err.Error(), c.err) || posted != "" {
 					t.Errorf("got %v and %q, want %s", err, posted, c.err)
 				}
 				return
 			}
-			if want := strings.TrimSpace(string(recorded(t, "health.xml"))); err != nil || posted != want {
+			if want := strings.TrimSpace(string(recorded(t, c.want))); err != nil || posted != want {
 				t.Errorf("got %v\n%s\nwant\n%s", err, posted, want)
 			}
 		})
