@@ -3,13 +3,16 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"reflect"
 	"strings"
 	"time"
 
+	"keelson/init/layout"
 	"keelson/init/metadata"
 	"keelson/init/netconfig"
 	"keelson/init/network"
+	"keelson/init/tlschild"
 	"keelson/init/userdata"
 )
 
@@ -30,6 +33,12 @@ func (m *machine) online(ctx context.Context, documents []userdata.Document) err
 		return err
 	}
 	return m.net.Wait(ctx, networkBound)
+}
+
+// secure makes a TLS connection for a source, by a child.
+func (m *machine) secure(ctx context.Context, address string, trust userdata.CACerts) (net.Conn, error) {
+	child := tlschild.Config{Program: layout.Node, Reaper: m.reaper}
+	return child.Dial(ctx, address, tlschild.Roots{PEM: tlschild.Trusted(trust.Trusted), Alone: trust.RemoveDefaults})
 }
 
 // bringUp runs the network by a plan; one that runs by the same plan stays.

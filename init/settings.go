@@ -41,7 +41,7 @@ func (m *machine) userData(ctx context.Context) error {
 		Stored: layout.UserData, LoadModule: m.load,
 		NextDevice: func(ctx context.Context) error { return mediumChange(ctx, sub) },
 		Settle:     settle,
-		Machine:    dmi.Load(dmi.DefaultSys), Online: m.online,
+		Machine:    dmi.Load(dmi.DefaultSys), Online: m.online, Secure: m.secure,
 		Say: func(line string) { m.con.Printf("user-data: %s", line) },
 	}
 	report, toldCloud := source.Reporter(cfg.Machine), ""

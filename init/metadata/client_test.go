@@ -188,3 +188,38 @@ func FuzzParseAnswer(f *testing.F) {
 		}
 	})
 }
+
+// An https address goes through Secure, port and host as they are written, and
+// never on to http.
+func TestSecure(t *testing.T) {
+	leads := map[string]string{"/https": "https://other.example:8443/there", "/http": "http://other.example/there"}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if to := leads[r.URL.Path]; to != "" {
+			http.Redirect(w, r, to, http.StatusFound)
+			return
+		}
+		w.Write([]byte(r.Host + r.URL.Path))
+	}))
+	defer srv.Close()
+	var dialled []string
+	client := &Client{
+		Dial: func(context.Context, string, string) (net.Conn, error) {
+			t.Error("dialled without TLS")
+			return nil, errors.New("no")
+		},
+		Secure: func(ctx context.Context, address string) (net.Conn, error) {
+			dialled = append(dialled, address)
+			return (&net.Dialer{}).DialContext(ctx, "tcp", srv.Listener.Addr().String())
+		},
+	}
+	got, err := client.Get(t.Context(), "https://seed.example/https", nil)
+	if want := "other.example:8443/there"; err != nil || string(got) != want {
+		t.Errorf("got %q %v, want %q", got, err, want)
+	}
+	if want := "seed.example:443 other.example:8443"; strings.Join(dialled, " ") != want {
+		t.Errorf("dialled %q, want %s", dialled, want)
+	}
+	if _, err := client.Get(t.Context(), "https://seed.example/http", nil); !errors.Is(err, ErrFinal) || !strings.Contains(err.Error(), "which is not https") {
+		t.Errorf("got %v, want no way to http", err)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -109,7 +110,7 @@ func collectRemote(ctx context.Context, cfg Config, f found, remotes []remote, s
 	defer cancel()
 	var weak, strong userdata.Documents
 	for _, r := range remotes {
-		docs, rerr := cfg.persist(ctx, r, f.documents().Network)
+		docs, rerr := cfg.persist(ctx, r, join(f.esp, weak, f.local, strong))
 		switch {
 		case rerr != nil && !stored.Empty():
 			return stored, errors.Join(err, rerr, errKept)
@@ -124,19 +125,31 @@ func collectRemote(ctx context.Context, cfg Config, f found, remotes []remote, s
 	return join(f.esp, weak, f.local, strong), err
 }
 
+// client asks for documents; what is known before them says whom to trust.
+func (cfg Config) client(before userdata.Documents) *metadata.Client {
+	var c metadata.Client
+	if cfg.Client != nil {
+		c = *cfg.Client
+	}
+	if cfg.Secure != nil {
+		config, _ := userdata.Load(before) // what is wrong with it is said when all of it is there
+		c.Secure = func(ctx context.Context, address string) (net.Conn, error) {
+			return cfg.Secure(ctx, address, config.CACerts)
+		}
+	}
+	return &c
+}
+
 // persist asks until there is an answer, or an error that will not go away, or
 // ctx ends. A new reason to wait is told once.
-func (cfg Config) persist(ctx context.Context, r remote, network []userdata.Document) (userdata.Documents, error) {
-	client := cfg.Client
-	if client == nil {
-		client = &metadata.Client{}
-	}
+func (cfg Config) persist(ctx context.Context, r remote, before userdata.Documents) (userdata.Documents, error) {
+	client := cfg.client(before)
 	told := ""
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		var docs userdata.Documents
 		var err error
 		if cfg.Online != nil {
-			err = cfg.Online(ctx, network)
+			err = cfg.Online(ctx, before.Network)
 		}
 		if err == nil {
 			docs, err = r.fetch(ctx, client)

@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"net"
 	"time"
 
 	"keelson/init/dmi"
@@ -45,6 +46,10 @@ type Config struct {
 	Online func(ctx context.Context, network []userdata.Document) error
 	// Client asks over the network; nil means a client without special ways.
 	Client *metadata.Client
+	// Secure makes a TLS connection to HOST:PORT that trusts the image's
+	// certificates, and those that documents found so far give; nil means that
+	// https addresses are refused.
+	Secure func(ctx context.Context, address string, trust userdata.CACerts) (net.Conn, error)
 	// Say tells the console about a source that keeps the machine waiting.
 	Say func(line string)
 

@@ -18,6 +18,7 @@ import (
 	"keelson/node/agent"
 	"keelson/node/config"
 	"keelson/node/server"
+	"keelson/node/tlspipe"
 )
 
 // configFile is where RKE2 reads its configuration; the folder beside it with ".d" added holds drop-ins.
@@ -65,6 +66,8 @@ func Main(args []string, version string, stdout, stderr io.Writer) int {
 		err = snapshots(context.Background(), rest, stdout, stderr)
 	case "kubectl", "ctr", "crictl", "etcdctl":
 		err = tool(verb, rest)
+	case "tls":
+		err = tlspipe.Main(context.Background(), rest, stdout)
 	case "version", "--version":
 		fmt.Fprintln(stdout, "node", version)
 		return 0
