@@ -295,6 +295,7 @@ func trials(t testing.TB) map[string]trial {
 func TestCutAtEveryStep(t *testing.T) {
 	for name, c := range trials(t) {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := c.power(c.before, -1, 0)
 			if _, err := c.install(t, p); err != nil {
 				t.Fatal(err)
@@ -329,6 +330,7 @@ func TestCutAtEveryStep(t *testing.T) {
 func TestCutAgainAndAgain(t *testing.T) {
 	for name, c := range trials(t) {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := rand.New(rand.NewPCG(3, 4))
 			disk := c.before
 			for n := range 20 {

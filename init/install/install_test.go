@@ -326,7 +326,7 @@ func TestRunSaysWhatFailed(t *testing.T) {
 		change func(*Config, map[int][]byte)
 		want   string
 	}{
-		"damaged medium": {func(_ *Config, parts map[int][]byte) { parts[layout.NumberLive][9] ^= 1 }, "write KEELSON-ROOT-A: the medium is damaged"},
+		"damaged medium": {func(_ *Config, parts map[int][]byte) { parts[layout.NumberLive][9] ^= 1 }, "verify KEELSON-ROOT-A: the medium is damaged"},
 		"short medium":   {func(_ *Config, parts map[int][]byte) { parts[layout.NumberLive] = parts[layout.NumberLive][:100] }, "write KEELSON-ROOT-A: read the medium: partition 3 at 0"},
 		"no mke2fs":      {func(c *Config, _ map[int][]byte) { c.Tools = failing{} }, "make KEELSON-STATE: make the file system on"},
 		"disk in use": {func(c *Config, _ map[int][]byte) {

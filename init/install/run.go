@@ -2,6 +2,7 @@ package install
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -130,19 +131,8 @@ func (w *writer) start(number int) int64 {
 
 // copy streams a partition from the medium.
 func (w *writer) copy(ctx context.Context, part layout.PayloadPartition) error {
-	sum, buf, extents := sha256.New(), make([]byte, chunk), part.Extents
 	dirty := 0
-	for at := int64(0); at < part.Size; at += chunk {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		b := buf[:min(chunk, part.Size-at)]
-		clear(b)
-		var err error
-		if extents, err = w.fill(b, at, extents); err != nil {
-			return err
-		}
-		sum.Write(b[:max(0, min(int64(len(b)), part.Length-at))])
+	err := w.stream(ctx, part, part.Size, func(b []byte, at int64) error {
 		if part.Number == layout.NumberESP && at == 0 {
 			w.first = bytes.Clone(b[:w.Disk.Sector])
 			clear(b[:w.Disk.Sector])
@@ -152,15 +142,34 @@ func (w *writer) copy(ctx context.Context, part layout.PayloadPartition) error {
 		}
 		if dirty += len(b); dirty >= flushEvery {
 			dirty = 0
-			if err := w.to.Sync(); err != nil {
-				return err
-			}
+			return w.to.Sync()
 		}
-	}
-	if got := hex.EncodeToString(sum.Sum(nil)); got != part.SHA256 {
-		return errMedium
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	return w.to.Sync()
+}
+
+// stream reads a partition's first bytes from the medium, as many as size says.
+func (w *writer) stream(ctx context.Context, part layout.PayloadPartition, size int64, do func(b []byte, at int64) error) error {
+	buf, extents := make([]byte, chunk), part.Extents
+	for at := int64(0); at < size; at += chunk {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		b := buf[:min(chunk, size-at)]
+		clear(b)
+		var err error
+		if extents, err = w.fill(b, at, extents); err != nil {
+			return err
+		}
+		if err := do(b, at); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 var errMedium = errors.New("the medium is damaged: it does not have what was built; write it anew")
@@ -229,7 +238,7 @@ func (w *writer) tableStep(context.Context) error {
 
 var errDefective = errors.New("what is read back is not what was written: the disk is defective")
 
-// verify reads a partition back from the disk.
+// verify reads a partition back from the disk and compares it with what was built.
 func (w *writer) verify(ctx context.Context, part layout.PayloadPartition) error {
 	if err := w.to.Drop(); err != nil {
 		return err
@@ -248,10 +257,16 @@ func (w *writer) verify(ctx context.Context, part layout.PayloadPartition) error
 		}
 		sum.Write(b)
 	}
-	if got := hex.EncodeToString(sum.Sum(nil)); got != part.SHA256 {
-		return errDefective
+	if hex.EncodeToString(sum.Sum(nil)) == part.SHA256 {
+		return nil
 	}
-	return nil
+	// One of the two is to blame.
+	sum.Reset()
+	err := w.stream(ctx, part, part.Length, func(b []byte, _ int64) error { sum.Write(b); return nil })
+	if err == nil && hex.EncodeToString(sum.Sum(nil)) != part.SHA256 {
+		err = errMedium
+	}
+	return cmp.Or(err, errDefective)
 }
 
 func (w *writer) bootSector(context.Context) error {
