@@ -23,7 +23,8 @@ import (
 // remote is a source over the network.
 type remote struct {
 	name  string
-	cloud bool // the machine's own metadata, weaker than what is attached to it
+	cloud bool                // the machine's own metadata, weaker than what is attached to it
+	way   []userdata.Document // network-config to reach it by, where no source gave one
 	fetch func(context.Context, *metadata.Client) (userdata.Documents, error)
 }
 
@@ -32,16 +33,17 @@ type cloud struct {
 	name  string
 	here  func(dmi.Identity) bool
 	fetch func(context.Context, *metadata.Client) (userdata.Documents, error)
+	way   func(dmi.Identity) []userdata.Document // nil: by DHCP
 }
 
 func clouds() []cloud {
 	return []cloud{
-		{ec2.Name, ec2.Here, ec2.Fetch},
-		{gce.Name, gce.Here, gce.Fetch},
-		{azure.Name, azure.Here, azure.Fetch},
-		{digitalocean.Name, digitalocean.Here, digitalocean.Fetch},
-		{hetzner.Name, hetzner.Here, hetzner.Fetch},
-		{openstack.Name, openstack.Here, openstack.Fetch},
+		{ec2.Name, ec2.Here, ec2.Fetch, nil},
+		{gce.Name, gce.Here, gce.Fetch, nil},
+		{azure.Name, azure.Here, azure.Fetch, nil},
+		{digitalocean.Name, digitalocean.Here, digitalocean.Fetch, digitalocean.Network},
+		{hetzner.Name, hetzner.Here, hetzner.Fetch, nil},
+		{openstack.Name, openstack.Here, openstack.Fetch, nil},
 	}
 }
 
@@ -52,7 +54,11 @@ func choose(cfg Config, f found) (out []remote) {
 	if len(f.local.User) == 0 && !f.drive {
 		for _, c := range clouds() {
 			if c.here(cfg.Machine) {
-				out = append(out, remote{name: c.name, cloud: true, fetch: c.fetch})
+				r := remote{name: c.name, cloud: true, fetch: c.fetch}
+				if c.way != nil {
+					r.way = c.way(cfg.Machine)
+				}
+				out = append(out, r)
 				break
 			}
 		}
@@ -144,12 +150,16 @@ func (cfg Config) client(before userdata.Documents) *metadata.Client {
 // ctx ends. A new reason to wait is told once.
 func (cfg Config) persist(ctx context.Context, r remote, before userdata.Documents) (userdata.Documents, error) {
 	client := cfg.client(before)
+	network := before.Network
+	if len(network) == 0 {
+		network = r.way
+	}
 	told := ""
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		var docs userdata.Documents
 		var err error
 		if cfg.Online != nil {
-			err = cfg.Online(ctx, before.Network)
+			err = cfg.Online(ctx, network)
 		}
 		if err == nil {
 			docs, err = r.fetch(ctx, client)

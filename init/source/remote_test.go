@@ -47,7 +47,12 @@ func TestCloudBetweenESPAndAttachments(t *testing.T) {
 	s := &metadatatest.Server{Folder: tree}
 	cfg.Client = s.Start(t, "169.254.169.254:80")
 	online := 0
-	cfg.Online = func(context.Context, []userdata.Document) error { online++; return nil }
+	cfg.Online = func(_ context.Context, network []userdata.Document) error {
+		if online++; len(network) != 1 || network[0].Source != "DigitalOcean metadata: way to the service" {
+			t.Errorf("network: got %s", sources(network))
+		}
+		return nil
+	}
 	docs, err := Collect(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -57,6 +62,17 @@ func TestCloudBetweenESPAndAttachments(t *testing.T) {
 	}
 	if len(docs.Meta) != 2 || docs.Meta[1].Source != "cidata volume /dev/vdb: meta-data" || len(docs.Network) != 1 || online != 1 {
 		t.Errorf("got %v %v, online %d", sources(docs.Meta), sources(docs.Network), online)
+	}
+}
+
+// The network-config of an attached volume goes before the cloud's own way.
+func TestNetworkOfVolume(t *testing.T) {
+	cfg, _ := away(t, "DigitalOcean", map[string]string{"/dev/vdb/network-config": "version: 2"})
+	cfg.ESP, cfg.Client = "", (&metadatatest.Server{Folder: tree}).Start(t, "169.254.169.254:80")
+	asked := ""
+	cfg.Online = func(_ context.Context, network []userdata.Document) error { asked = sources(network); return nil }
+	if _, err := Collect(t.Context(), cfg); err != nil || asked != "cidata volume /dev/vdb: network-config=version: 2" {
+		t.Errorf("got %s %v", asked, err)
 	}
 }
 

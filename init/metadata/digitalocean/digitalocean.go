@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"net"
 	"net/netip"
 	"strings"
@@ -24,6 +25,19 @@ const document = "http://169.254.169.254/metadata/v1.json"
 
 // Here tells by vendor.
 func Here(id dmi.Identity) bool { return id.SystemVendor == "DigitalOcean" }
+
+// Network reaches the service before anything is known: a droplet has no DHCP,
+// and the service answers link-local addresses (cloud-init,
+// DataSourceDigitalOcean.py). Ours follows from the droplet's number, RFC 3927
+// 2.1 says from where; the first card is the public one.
+func Network(id dmi.Identity) []userdata.Document {
+	h := fnv.New32a()
+	h.Write([]byte(id.ProductSerial))
+	n := h.Sum32()
+	address := netip.AddrFrom4([4]byte{169, 254, byte(1 + n>>8%168), byte(n)})
+	text := fmt.Sprintf("version: 2\nethernets:\n  eth0: {addresses: [%q], link-local: []}\n", netip.PrefixFrom(address, 16))
+	return metadata.Document(Name, "way to the service", []byte(text))
+}
 
 // droplet is the part of v1.json that matters here.
 type droplet struct {

@@ -3,6 +3,7 @@ package digitalocean
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -41,6 +42,26 @@ func TestFetch(t *testing.T) {
 	}
 	if plan, problems := netconfig.Load(docs.Network); len(problems) != 0 || len(plan.Links) != 2 {
 		t.Errorf("network-config: got %+v %v", plan, problems)
+	}
+}
+
+// Every droplet has an address that may be chosen, on its first card alone.
+func TestNetwork(t *testing.T) {
+	seen := map[string]bool{}
+	for n := range 500 {
+		docs := Network(dmi.Identity{ProductSerial: fmt.Sprint(n)})
+		plan, problems := netconfig.Load(docs)
+		if len(problems) != 0 || len(plan.Links) != 1 || len(plan.Links[0].Addresses) != 1 || plan.Links[0].DHCP4 {
+			t.Fatalf("got %+v %v", plan, problems)
+		}
+		p := plan.Links[0].Addresses[0]
+		if b := p.Addr().As4(); p.Bits() != 16 || b[0] != 169 || b[1] != 254 || b[2] < 1 || b[2] > 168 {
+			t.Errorf("%d: got %s", n, p)
+		}
+		seen[p.String()] = true
+	}
+	if len(seen) < 400 {
+		t.Errorf("500 droplets have %d addresses", len(seen))
 	}
 }
 

@@ -6,7 +6,9 @@ package hetzner
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -45,6 +47,11 @@ func Fetch(ctx context.Context, c *metadata.Client) (docs userdata.Documents, er
 	user, err := metadata.Optional(c.Get(ctx, root+"userdata", nil))
 	if err != nil {
 		return docs, fmt.Errorf("%s: %w", Name, err)
+	}
+	// The service keeps texts alone, so that gzip comes as base64 (cloud-init,
+	// DataSourceHetzner.py).
+	if packed, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(string(user)), "")); err == nil {
+		user = packed
 	}
 	docs.Meta = metadata.Meta(Name, server.ID, server.Hostname)
 	docs.Vendor = metadata.Document(Name, "vendor-data", []byte(server.VendorData))

@@ -53,6 +53,24 @@ func TestFetch(t *testing.T) {
 	}
 }
 
+// What is base64 as a whole is taken for what it holds.
+func TestPacked(t *testing.T) {
+	for sent, want := range map[string]string{"I2Nsb3VkLWNvbmZpZwo=\n": "#cloud-config\n", "#cloud-config\n": "#cloud-config\n"} {
+		meta := about("instance-id: 1\n")
+		s := &metadatatest.Server{Folder: "testdata", Before: func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path == "/hetzner/v1/userdata" {
+				w.Write([]byte(sent))
+				return true
+			}
+			return meta(w, r)
+		}}
+		docs, err := Fetch(t.Context(), s.Start(t, address))
+		if err != nil || len(docs.User) != 1 || string(docs.User[0].Data) != want {
+			t.Errorf("%q: got %v %v, want %q", sent, docs.User, err, want)
+		}
+	}
+}
+
 func TestBrokenMetadata(t *testing.T) {
 	s := &metadatatest.Server{Before: about("hostname: [")}
 	if _, err := Fetch(t.Context(), s.Start(t, address)); err == nil || !strings.Contains(err.Error(), "not what is documented") {

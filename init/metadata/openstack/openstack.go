@@ -30,7 +30,7 @@ const service = "http://169.254.169.254/" + Folder + "/"
 // Here tells by product, or by the chassis of clouds that are made with it.
 func Here(id dmi.Identity) bool {
 	products := []string{"OpenStack Nova", "OpenStack Compute"}
-	chassis := append(products, "HUAWEICLOUD", "OpenTelekomCloud", "SAP CCloud VM")
+	chassis := append(products, "HUAWEICLOUD", "OpenTelekomCloud", "SAP CCloud VM", "Samsung Cloud Platform")
 	return slices.Contains(products, id.ProductName) || slices.Contains(chassis, id.ChassisTag)
 }
 
