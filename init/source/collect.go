@@ -40,14 +40,15 @@ var errKept = errors.New("the user-data of the last boot is used")
 func Collect(ctx context.Context, cfg Config) (userdata.Documents, error) {
 	found, err := present(cfg)
 	stored, storedErr := readStored(cfg.Stored)
-	if found.silent != nil && len(found.local.User) == 0 {
+	remotes := choose(cfg, found)
+	if found.silent != nil && len(found.local.User) == 0 && len(remotes) == 0 {
 		if !stored.Empty() {
 			return stored, errors.Join(err, storedErr, found.silent, errKept)
 		}
 		return found.documents(), errors.Join(err, storedErr, fmt.Errorf("%w: %w", found.silent, ErrUnanswered))
 	}
 	err = errors.Join(err, found.silent)
-	if remotes := choose(cfg, found); len(remotes) > 0 {
+	if len(remotes) > 0 {
 		return collectRemote(ctx, cfg, found, remotes, stored, errors.Join(err, storedErr))
 	}
 	docs := found.documents()

@@ -9,6 +9,7 @@ import (
 
 	"keelson/init/dmi"
 	"keelson/init/metadata/backdoor/backdoortest"
+	"keelson/init/metadata/metadatatest"
 	"keelson/init/userdata"
 )
 
@@ -63,6 +64,20 @@ func TestGuestinfoSilent(t *testing.T) {
 	docs, err = Collect(t.Context(), cfg)
 	if errors.Is(err, ErrUnanswered) || err == nil || sources(docs.User) != "cidata volume /dev/vdb: user-data=volume" {
 		t.Errorf("with a volume: got %v %v, want a line and the volume", docs, err)
+	}
+}
+
+// An address that somebody named is where the user-data is, so that nothing is
+// missing without guestinfo.
+func TestGuestinfoSilentWithAddress(t *testing.T) {
+	folder := t.TempDir()
+	write(t, folder+"/seed/user-data", "named")
+	cfg := onVMware(t, &backdoortest.Host{Refuses: true}, nil)
+	cfg.ESP, cfg.Cmdline = "", "ds=nocloud;s=http://192.0.2.1/seed"
+	cfg.Client = (&metadatatest.Server{Folder: folder}).Start(t, "192.0.2.1:80")
+	docs, err := Collect(t.Context(), cfg)
+	if errors.Is(err, ErrUnanswered) || err == nil || sources(docs.User) != "NoCloud at http://192.0.2.1/seed/: user-data=named" {
+		t.Errorf("got %s %v", sources(docs.User), err)
 	}
 }
 

@@ -10,6 +10,12 @@ import (
 	"keelson/init/metadata/metadatatest"
 )
 
+// The files of testdata: instance is the sample answer of the metadata
+// service's documentation, with what is not read left out;
+// goalstate.xml and health.xml have the elements of WALinuxAgent's tests
+// (tests/data/wire) and of cloud-init's (tests/unittests/sources/
+// test_azure_helper.py), which has the failure as well; ovf-env.xml those of
+// test_azure.py.
 func recorded(t testing.TB, name string) []byte {
 	t.Helper()
 	b, err := os.ReadFile("testdata/" + name)

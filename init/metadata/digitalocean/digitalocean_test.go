@@ -15,6 +15,9 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
+// testdata/metadata/v1.json has the fields of the sample in the API's
+// documentation ("Retrieve all metadata as JSON"), which cloud-init's tests use
+// too (tests/unittests/sources/test_digitalocean.py).
 func TestFetch(t *testing.T) {
 	s := &metadatatest.Server{Folder: "testdata"}
 	docs, err := Fetch(t.Context(), s.Start(t, "169.254.169.254:80"))

@@ -24,6 +24,9 @@ func guard(w http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
+// The files of testdata lie under the paths of the service, with bodies as the
+// guide shows them ("Instance metadata categories"); the answers to a missing
+// token and to missing user-data, 401 and 404, are those of "Use IMDSv2".
 func TestFetch(t *testing.T) {
 	for name, address := range map[string]string{"IPv4": "169.254.169.254:80", "IPv6 alone": "[fd00:ec2::254]:80"} {
 		t.Run(name, func(t *testing.T) {

@@ -23,6 +23,10 @@ func guard(w http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
+// The files of testdata lie under the paths of the service, as the table
+// "Predefined metadata keys" has them; a request without Metadata-Flavor gets
+// 403 ("View and query VM metadata"). The two attributes are cloud-init's
+// (doc/rtd/reference/datasources/gce.rst).
 func TestFetch(t *testing.T) {
 	s := &metadatatest.Server{Folder: "testdata", Before: guard}
 	docs, err := Fetch(t.Context(), s.Start(t, address))

@@ -28,6 +28,9 @@ func about(text string) func(http.ResponseWriter, *http.Request) bool {
 	}
 }
 
+// The files of testdata have the fields that cloud-init's tests have
+// (tests/unittests/sources/test_hetzner.py): metadata is YAML and a folder of its
+// parts.
 func TestFetch(t *testing.T) {
 	recorded, err := os.ReadFile("testdata/hetzner/v1/about")
 	if err != nil {

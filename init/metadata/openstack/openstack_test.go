@@ -12,6 +12,9 @@ import (
 	"keelson/init/metadata/metadatatest"
 )
 
+// The files of testdata follow nova's documentation ("Metadata service", and
+// doc/api_schemas/network_data.json for the network), reduced to what is read and
+// to some fields that are passed over.
 func TestFetch(t *testing.T) {
 	s := &metadatatest.Server{Folder: "testdata"}
 	docs, err := Fetch(t.Context(), s.Start(t, "169.254.169.254:80"))
