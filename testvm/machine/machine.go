@@ -44,6 +44,8 @@ type Config struct {
 	SeedFormat cidata.Format // vfat where empty
 	Parameters []string      // further kernel parameters, for a direct start
 
+	Disks []qemu.Disk // still more disks, after the seed's
+
 	LAN *lan.Port // where a second network card is plugged in; nil: there is none
 	MAC string    // of that card
 
@@ -254,6 +256,7 @@ func (m *Machine) Start(ctx context.Context) error {
 	if m.config.Image == "" {
 		c.Disks = c.Disks[1:]
 	}
+	c.Disks = append(c.Disks, m.config.Disks...)
 	if m.config.LAN != nil {
 		c.Cards = []qemu.Card{{Netdev: m.config.LAN.Netdev, MAC: m.config.MAC}}
 	}

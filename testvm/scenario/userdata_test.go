@@ -1,8 +1,8 @@
 package scenario
 
 import (
+	"bytes"
 	"context"
-	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -42,20 +42,12 @@ func (s *imds) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // A machine that SMBIOS places in EC2 asks its metadata: a mistake in the
-// user-data shows line and key, and the correction is taken by itself. The
-// service is a server on port 80 of the host's loopback, which QEMU's user
-// networking shows to the guest under the address of the host in its network.
+// user-data shows line and key, and the correction is taken by itself.
 func TestScenarioMetadataOfACloud(t *testing.T) {
 	needVM(t)
 	service := &imds{}
 	service.userData.Store("#cloud-config\nruncmd: [ls]\nrke2:\n  rol: server\n")
-	listener, err := net.Listen("tcp", "127.0.0.1:80")
-	if err != nil {
-		t.Skipf("SKIPPED: needs port 80 of the loopback: %v", err)
-	}
-	server := &http.Server{Handler: service}
-	go server.Serve(listener)
-	defer server.Close()
+	serveLoopback(t, service)
 	m := newMachine(t, qemu.Direct, func(c *machine.Config) {
 		c.Seed = cidata.Volume{} // but for the token, as vendor-data
 		c.SMBIOS = []string{"type=1,manufacturer=Amazon EC2,product=m7i.large,serial=ec2-1"}
@@ -74,30 +66,20 @@ func TestScenarioMetadataOfACloud(t *testing.T) {
 	}
 }
 
-// Two cards in a bond and the address in a VLAN on it, without any DHCP: the
-// network is ready, and frames with the VLAN's tag leave on the first card.
-func TestScenarioBondWithVLAN(t *testing.T) {
-	needVM(t)
-	dir, err := os.MkdirTemp("", "bond")
+// onLAN plugs cards into a switch that gives no addresses out. seen hears every
+// frame that a card sends.
+func onLAN(t *testing.T, seen func(port string, frame []byte), names ...string) (cards []qemu.Card) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "lan")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.RemoveAll(dir)
-	tagged := make(chan string, 1)
-	net, err := lan.New(lan.Config{Dir: dir, Seen: func(port string, frame []byte) {
-		// IEEE 802.1Q 9.3: the tag is where the type would be, 0x8100, then the VLAN's number in 12 bits.
-		if len(frame) > 16 && frame[12] == 0x81 && frame[13] == 0 && frame[14]&0x0f == 0 && frame[15] == 42 {
-			select {
-			case tagged <- port:
-			default:
-			}
-		}
-	}})
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	net, err := lan.New(lan.Config{Dir: dir, Seen: seen})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var cards []qemu.Card
-	for i, name := range []string{"1", "2"} {
+	for i, name := range names {
 		port, err := net.Plug(name)
 		if err != nil {
 			t.Fatal(err)
@@ -107,12 +89,29 @@ func TestScenarioBondWithVLAN(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- net.Run(ctx) }()
-	defer func() {
+	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-	}()
+	})
+	return cards
+}
+
+// Two cards in a bond and the address in a VLAN on it, without any DHCP: the
+// network is ready, and frames with the VLAN's tag leave on the first card.
+func TestScenarioBondWithVLAN(t *testing.T) {
+	needVM(t)
+	tagged := make(chan string, 1)
+	cards := onLAN(t, func(port string, frame []byte) {
+		// IEEE 802.1Q 9.3: the tag is where the type would be, 0x8100, then the VLAN's number in 12 bits.
+		if len(frame) > 16 && frame[12] == 0x81 && frame[13] == 0 && frame[14]&0x0f == 0 && frame[15] == 42 {
+			select {
+			case tagged <- port:
+			default:
+			}
+		}
+	}, "1", "2")
 	network := strings.NewReplacer("FIRST", cards[0].MAC, "SECOND", cards[1].MAC).Replace(`
 version: 2
 ethernets:
@@ -136,5 +135,48 @@ vlans:
 		}
 	case <-within(t, changeLimit).Done():
 		t.Error("no frame with the tag of the VLAN was seen")
+	}
+}
+
+// One card with a static address, in words of version 1, where nobody answers
+// DHCP: the boot reaches its last step, and the machine asks for its gateway
+// from that address.
+func TestScenarioStaticNetwork(t *testing.T) {
+	needVM(t)
+	asked := make(chan struct{}, 1)
+	cards := onLAN(t, func(_ string, frame []byte) {
+		// RFC 826: type 0x0806, then who asks (at 28) and for whom (at 38).
+		if len(frame) >= 42 && frame[12] == 0x08 && frame[13] == 0x06 &&
+			bytes.Equal(frame[28:32], []byte{192, 0, 2, 10}) && bytes.Equal(frame[38:42], []byte{192, 0, 2, 1}) {
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
+		}
+	}, "1")
+	network := strings.ReplaceAll(`
+version: 1
+config:
+- type: physical
+  name: lan0
+  mac_address: "MAC"
+  mtu: 1400
+  subnets:
+  - {type: static, address: 192.0.2.10/24, gateway: 192.0.2.1, dns_nameservers: [192.0.2.53]}
+  - {type: static6, address: "2001:db8::10/64"}
+`, "MAC", cards[0].MAC)
+	m := newMachine(t, qemu.Direct, func(c *machine.Config) {
+		c.Cards, c.Seed.NetworkConfig = cards, []byte(network)
+		c.Seed.UserData = []byte("#cloud-config\nrke2: {role: server}\nntp: {servers: [198.51.100.1]}\n")
+	})
+	start(t, m)
+	says(t, m, m.Mark(), `keelson: boot: network: ok`)
+	if _, err := m.Booted(within(t, bootLimit)); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-asked:
+	case <-within(t, changeLimit).Done():
+		t.Error("nobody asked for the gateway from the static address")
 	}
 }
