@@ -23,6 +23,7 @@ const (
 	MaxBody   = 4 << 20 // as large as a document of any other source
 	maxHeader = 64 << 10
 	timeout   = 10 * time.Second
+	secure    = 30 * time.Second // the same by https: a program is started from a cold disk first
 	redirects = 4
 )
 
@@ -131,20 +132,24 @@ func shown(address string) string {
 }
 
 func (c *Client) exchange(ctx context.Context, u *url.URL, r Request) (Answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	limit := timeout
+	if u.Scheme == "https" {
+		limit = secure
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	conn, err := c.connect(ctx, u)
 	if err != nil {
-		return Answer{}, plain(err)
+		return Answer{}, late(ctx, limit, plain(err))
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })() // ends reads and writes
 	if _, err := conn.Write(render(u, r)); err != nil {
-		return Answer{}, late(ctx, err)
+		return Answer{}, late(ctx, limit, err)
 	}
 	a, err := parseAnswer(conn)
 	if err != nil {
-		return Answer{}, late(ctx, err)
+		return Answer{}, late(ctx, limit, err)
 	}
 	return a, nil
 }
@@ -168,9 +173,9 @@ func (c *Client) connect(ctx context.Context, u *url.URL) (net.Conn, error) {
 }
 
 // late says why a connection was closed by the time limit.
-func late(ctx context.Context, err error) error {
+func late(ctx context.Context, limit time.Duration, err error) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return fmt.Errorf("no whole answer within %s", timeout)
+		return fmt.Errorf("no whole answer within %s", limit)
 	}
 	return err
 }

@@ -125,18 +125,24 @@ func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
 // A service that takes the connection and says nothing is given up.
 func TestSilence(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		client := &Client{Dial: func(context.Context, string, string) (net.Conn, error) {
-			near, far := net.Pipe()
-			go io.Copy(io.Discard, far)
-			return near, nil
-		}}
-		start := time.Now()
-		_, err := client.Get(t.Context(), "http://192.0.2.1/", nil)
-		if err == nil || !strings.Contains(err.Error(), "no whole answer within 10s") || time.Since(start) != timeout {
-			t.Errorf("got %v after %s", err, time.Since(start))
-		}
-	})
+	for scheme, limit := range map[string]time.Duration{"http": timeout, "https": secure} {
+		synctest.Test(t, func(t *testing.T) {
+			connect := func() (net.Conn, error) {
+				near, far := net.Pipe()
+				go io.Copy(io.Discard, far)
+				return near, nil
+			}
+			client := &Client{
+				Dial:   func(context.Context, string, string) (net.Conn, error) { return connect() },
+				Secure: func(context.Context, string) (net.Conn, error) { return connect() },
+			}
+			start := time.Now()
+			_, err := client.Get(t.Context(), scheme+"://192.0.2.1/", nil)
+			if err == nil || !strings.Contains(err.Error(), "no whole answer within "+limit.String()) || time.Since(start) != limit {
+				t.Errorf("%s: got %v after %s", scheme, err, time.Since(start))
+			}
+		})
+	}
 }
 
 func TestBrokenAnswers(t *testing.T) {
