@@ -105,6 +105,9 @@ func present(cfg Config) (found, error) {
 	if vmware.Here(cfg.Machine) {
 		f.local, f.silent = vmware.Read(cfg.guestinfo(), cfg.Machine)
 	}
+	if azure.Here(cfg.Machine) { // its CD knows no instance, and is gone after the first boot
+		f.local.Meta = metadata.Meta("SMBIOS", strings.ToLower(cfg.Machine.ProductUUID), "")
+	}
 	volumes, err := cfg.volumes()
 	errs = append(errs, err)
 	for _, v := range volumes {
@@ -139,6 +142,9 @@ func (cfg Config) volumes() ([]Volume, error) {
 	return FindVolumes(DefaultBlock, azure.Here(cfg.Machine) || vmware.Here(cfg.Machine))
 }
 
+// azureCD begins what documents of that CD are called.
+const azureCD = "Azure CD "
+
 // volume reads one volume in the way that its label asks for.
 func (cfg Config) volume(v Volume, f *found) error {
 	switch {
@@ -158,7 +164,7 @@ func (cfg Config) volume(v Volume, f *found) error {
 		})
 	}
 	// The CD of Azure and that of VMware hold a file of the same name.
-	source, parse := "Azure CD "+v.Device, azure.ReadOVF
+	source, parse := azureCD+v.Device, azure.ReadOVF
 	if vmware.Here(cfg.Machine) {
 		source, parse = "VMware CD "+v.Device, vmware.ReadOVF
 	}

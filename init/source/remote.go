@@ -128,7 +128,27 @@ func collectRemote(ctx context.Context, cfg Config, f found, remotes []remote, s
 			strong = join(strong, docs)
 		}
 	}
-	return join(f.esp, weak, f.local, strong), err
+	return cfg.withCD(join(f.esp, weak, f.local, strong), stored), err
+}
+
+// withCD adds the custom data that an earlier boot has read from Azure's CD,
+// which is there until the machine has reported that it is ready, and no more
+// after that. Another machine made of this disk has another instance-id.
+func (cfg Config) withCD(docs, stored userdata.Documents) userdata.Documents {
+	if !azure.Here(cfg.Machine) || len(docs.User) > 0 {
+		return docs
+	}
+	now, _ := userdata.Load(userdata.Documents{Meta: docs.Meta})
+	then, _ := userdata.Load(userdata.Documents{Meta: stored.Meta})
+	if now.InstanceID == "" || now.InstanceID != then.InstanceID {
+		return docs
+	}
+	for _, d := range stored.User {
+		if strings.HasPrefix(d.Source, azureCD) {
+			docs.User = append(docs.User, d)
+		}
+	}
+	return docs
 }
 
 // client asks for documents; what is known before them says whom to trust.

@@ -3,6 +3,8 @@ package source
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -131,6 +133,52 @@ func TestAzureCD(t *testing.T) {
 	}
 	if Reporter(dmi.Identity{ChassisTag: "7783-7084-3265-9085-8269-3286-77"}) == nil || Reporter(dmi.Identity{}) != nil {
 		t.Error("want Azure alone to be told")
+	}
+}
+
+// The CD is gone after the first boot: its custom data stays that of this
+// instance, until the metadata has user-data.
+func TestAzureWithoutCD(t *testing.T) {
+	const own = "02AAB8A4-74EF-476E-8182-F6D2BA4166A6"
+	ovf, err := os.ReadFile("../metadata/azure/testdata/ovf-env.xml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct{ uuid, user, want string }{
+		"next boot":         {own, "", "Azure CD /dev/sr0: user-data=#cloud-config\nhostname: from-cd\n"},
+		"disk of another":   {"02AAB8A4-0000", "", ""},
+		"user-data instead": {own, "I2Nsb3VkLWNvbmZpZwo=", "Azure metadata: user-data=#cloud-config\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &folders{root: t.TempDir()}
+			write(t, f.root+"/dev/sr0/ovf-env.xml", string(ovf))
+			s := &metadatatest.Server{Before: func(w http.ResponseWriter, r *http.Request) bool {
+				fmt.Fprintf(w, `{"compute":{"vmId":"v","name":"n","userData":%q}}`, c.user)
+				return true
+			}}
+			volumes := []Volume{{"/dev/sr0", "udf", ""}}
+			cfg := Config{
+				Stored: filepath.Join(t.TempDir(), "user-data"), Mount: f.mount, Client: s.Start(t, "169.254.169.254:80"),
+				Machine: dmi.Identity{ChassisTag: "7783-7084-3265-9085-8269-3286-77", ProductUUID: own},
+				Volumes: func() ([]Volume, error) { return volumes, nil },
+			}
+			first, err := Collect(t.Context(), cfg)
+			if err == nil {
+				err = Store(cfg.Stored, first)
+			}
+			if err != nil || len(s.Asked()) != 0 {
+				t.Fatalf("first boot: got %v, asked %q", err, s.Asked())
+			}
+			volumes, cfg.Machine.ProductUUID = nil, c.uuid
+			docs, err := Collect(t.Context(), cfg)
+			if got := sources(docs.User); err != nil || got != c.want {
+				t.Errorf("got %q %v, want %q", got, err, c.want)
+			}
+			config, _ := userdata.Load(docs)
+			if want := strings.ToLower(c.uuid); config.InstanceID != want {
+				t.Errorf("instance: got %q, want %q", config.InstanceID, want)
+			}
+		})
 	}
 }
 
