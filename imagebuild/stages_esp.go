@@ -147,4 +147,3 @@ func (s *state) grubCore() (grub.Core, error) {
 	// The BIOS boot partition is the first: it begins where partitions may.
 	return grub.Build(os.DirFS(filepath.Join(one.Dir, "usr/lib/grub/i386-pc")), disk.FirstLBA, layout.NumberESP, esp.GrubDir)
 }
-
