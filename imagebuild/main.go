@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -40,7 +41,12 @@ const usage = `usage: imagebuild <command> [flags]
           [--arch amd64]                                            to make that architecture's images
 `
 
+// memory is what the builder's own heap is kept below where it can be: parts are tens of megabytes, and the garbage of
+// several would stay as long as as much again is in use.
+const memory = 160 << 20
+
 func main() {
+	debug.SetMemoryLimit(memory)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {

@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"keelson/imagebuild/authenticode"
 	"keelson/imagebuild/cpio"
 	"keelson/imagebuild/disk"
 	"keelson/imagebuild/erofs"
@@ -158,33 +160,41 @@ func ukiKey(s *state) (string, error) {
 }
 
 func writeUKI(_ context.Context, s *state) error {
-	linux, err := os.ReadFile(s.kernel.Image)
-	if err != nil {
-		return fmt.Errorf("read kernel: %w", err)
-	}
-	if err := replace(s.part("vmlinuz"), func(f *os.File) error { _, err := f.Write(linux); return err }); err != nil {
+	if err := replace(s.part("vmlinuz"), func(f *os.File) error { _, err := appendFile(f, s.kernel.Image); return err }); err != nil {
 		return err
 	}
-	return s.unify("keelson.efi", s.cmdline)
+	return s.unify(s.part("keelson.efi"), s.part("initrd"), s.cmdline)
 }
 
-// unify writes a unified kernel image that starts with that command line.
-func (s *state) unify(name, cmdline string) error {
+// unify writes a unified kernel image that starts with that command line. The
+// initramfs is never held in memory.
+func (s *state) unify(name, initramfs, cmdline string) error {
 	parts, stub, err := s.ukiParts(cmdline)
 	if err != nil {
 		return err
 	}
-	if parts.Initrd, err = os.ReadFile(s.part("initrd")); err != nil {
+	initrd, err := os.Open(initramfs)
+	if err != nil {
 		return fmt.Errorf("read initramfs: %w", err)
 	}
-	image, err := uki.Build(stub, parts)
+	defer initrd.Close()
+	info, err := initrd.Stat()
 	if err != nil {
-		return err
+		return fmt.Errorf("read initramfs: %w", err)
 	}
-	if image, err = s.sign("kernel image", image); err != nil {
-		return err
-	}
-	return replace(s.part(name), func(f *os.File) error { _, err := f.Write(image); return err })
+	return replace(name, func(f *os.File) error {
+		if err := uki.Write(f, stub, parts, uki.Stream{Data: initrd, Size: info.Size()}); err != nil || s.signer == nil {
+			return err
+		}
+		end, err := f.Seek(0, io.SeekEnd)
+		if err != nil {
+			return err
+		}
+		if err := authenticode.SignFile(f, end, s.signer); err != nil {
+			return fmt.Errorf("sign kernel image: %w", err)
+		}
+		return nil
+	})
 }
 
 // ukiParts are the stub and what goes into a unified kernel image, but for the initramfs.

@@ -51,7 +51,9 @@ func liveUKIKey(s *state) (string, error) {
 	return keyOf("live uki", key, s.liveCmdline()), err
 }
 
-func writeLiveUKI(_ context.Context, s *state) error { return s.unify("live.efi", s.liveCmdline()) }
+func writeLiveUKI(_ context.Context, s *state) error {
+	return s.unify(s.part("live.efi"), s.part("initrd"), s.liveCmdline())
+}
 
 func liveESPKey(s *state) (string, error) {
 	key, err := espKey(s)

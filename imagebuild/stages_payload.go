@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/base64"
-	"fmt"
 	"os"
 
 	"keelson/imagebuild/payload"
@@ -58,15 +57,13 @@ func writePayload(_ context.Context, s *state) error {
 	defer open.close()
 	system := payload.System{
 		Arch: s.config.Arch, ESP: open.content(s.installedESP()), Root: open.content(s.part("root.erofs")), MediumESP: open.content(s.part("live-esp.img")),
+		Kernel: open.content(s.part("live.efi")),
 	}
 	if s.machine().bios {
 		system.Core = open.content(s.part("core.img"))
 	}
 	if open.err != nil {
 		return open.err
-	}
-	if system.Kernel, err = os.ReadFile(s.part("live.efi")); err != nil {
-		return fmt.Errorf("read the medium's kernel image: %w", err)
 	}
 	all, err := system.Partitions()
 	if err != nil {

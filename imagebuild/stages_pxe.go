@@ -9,11 +9,9 @@ import (
 	"slices"
 	"strings"
 
-	"keelson/imagebuild/authenticode"
 	"keelson/imagebuild/cpio"
 	"keelson/imagebuild/definition"
 	"keelson/imagebuild/tree"
-	"keelson/imagebuild/uki"
 	"keelson/init/layout"
 )
 
@@ -96,34 +94,8 @@ func pxeUKIKey(s *state) (string, error) {
 	return keyOf("pxe uki", key, sum, s.pxeCmdline()), err
 }
 
-// writePXEUKI never holds the root in memory.
 func writePXEUKI(_ context.Context, s *state) error {
-	parts, stub, err := s.ukiParts(s.pxeCmdline())
-	if err != nil {
-		return err
-	}
-	initrd, err := os.Open(s.artefact(pxeInitrdExt))
-	if err != nil {
-		return fmt.Errorf("read initramfs: %w", err)
-	}
-	defer initrd.Close()
-	info, err := initrd.Stat()
-	if err != nil {
-		return fmt.Errorf("read initramfs: %w", err)
-	}
-	return replace(s.artefact(pxeUKIExt), func(f *os.File) error {
-		if err := uki.Write(f, stub, parts, uki.Stream{Data: initrd, Size: info.Size()}); err != nil || s.signer == nil {
-			return err
-		}
-		end, err := f.Seek(0, io.SeekEnd)
-		if err != nil {
-			return err
-		}
-		if err := authenticode.SignFile(f, end, s.signer); err != nil {
-			return fmt.Errorf("sign kernel image: %w", err)
-		}
-		return nil
-	})
+	return s.unify(s.artefact(pxeUKIExt), s.artefact(pxeInitrdExt), s.pxeCmdline())
 }
 
 func pxeKernelKey(s *state) (string, error) {

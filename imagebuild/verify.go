@@ -1,7 +1,9 @@
 package main
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -38,7 +40,7 @@ func (s *state) putSums(files *tree.Tree, core grub.Core) error {
 	if err != nil {
 		return err
 	}
-	contents := map[string][]byte{}
+	sums := map[string]string{}
 	for _, e := range entries {
 		if !e.Mode.IsRegular() {
 			continue
@@ -47,11 +49,13 @@ func (s *state) putSums(files *tree.Tree, core grub.Core) error {
 		if err != nil {
 			return fmt.Errorf("hash %s: %w", e.Path, err)
 		}
-		contents[e.Path], err = io.ReadAll(in)
+		h := sha256.New()
+		_, err = io.Copy(h, in)
 		in.Close()
 		if err != nil {
 			return fmt.Errorf("hash %s: %w", e.Path, err)
 		}
+		sums[e.Path] = hex.EncodeToString(h.Sum(nil))
 	}
 	root, err := os.Open(s.part("root.erofs"))
 	if err != nil {
@@ -65,7 +69,7 @@ func (s *state) putSums(files *tree.Tree, core grub.Core) error {
 	if _, err := root.ReadAt(areas.Superblock, int64(s.verity.HashOffset())); err != nil {
 		return fmt.Errorf("hash the superblock of the hash tree: %w", err)
 	}
-	return files.Bytes(inspect.SumsPath, 0o644, inspect.RenderSums(contents, areas))
+	return files.Bytes(inspect.SumsPath, 0o644, inspect.RenderSums(sums, areas))
 }
 
 // verifyImage says whether an image is intact and what is in it.

@@ -87,15 +87,16 @@ func (b *builder) esp(name string, size int64, argument string, areas Areas) (*o
 	kernel = b.sign(kernel)
 	files, err := esp.Contents(esp.Parts{Arch: "amd64", Slot: "a", Loader: b.sign(testpe.Program(1024, 0)), UKI: kernel, GrubConfig: []byte("g")})
 	b.must(err)
-	contents := map[string][]byte{}
+	contents := map[string]string{}
 	entries, err := files.Entries()
 	b.must(err)
 	for _, e := range entries {
 		if e.Mode.IsRegular() {
 			in, err := e.Open()
 			b.must(err)
-			contents[e.Path], err = io.ReadAll(in)
+			content, err := io.ReadAll(in)
 			b.must(err)
+			contents[e.Path] = sum(content)
 		}
 	}
 	b.must(files.Bytes(SumsPath, 0o644, RenderSums(contents, areas)))

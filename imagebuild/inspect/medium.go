@@ -111,8 +111,9 @@ func (r *Report) installs(m *medium) error {
 	}
 	system := payload.System{
 		Arch: "arm64", Root: section(m.root, m.used), MediumESP: section(m.esp, m.esp.end-m.esp.start),
-		Kernel: m.files[esp.UKIPath(string(layout.SlotA))],
 	}
+	kernel := m.files[esp.UKIPath(string(layout.SlotA))]
+	system.Kernel = payload.Content{Data: bytes.NewReader(kernel), Len: int64(len(kernel))}
 	if _, ok := m.files["/EFI/BOOT/BOOTX64.EFI"]; ok {
 		system.Arch = "amd64"
 	}

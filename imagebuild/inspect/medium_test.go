@@ -33,7 +33,7 @@ func isoImage(t *testing.T, p *pkcs7.Pair, change func(b *builder, system *paylo
 	core := bytes.NewReader(b.areas.Core)
 	system := payload.System{
 		Arch: "amd64", Core: payload.Content{Data: core, Len: core.Size()}, ESP: payload.Content{Data: installed, Len: layout.ESPSize},
-		Root: payload.Content{Data: b.root, Len: b.hashes.Size}, MediumESP: payload.Content{Data: live, Len: liveESP}, Kernel: kernel,
+		Root: payload.Content{Data: b.root, Len: b.hashes.Size}, MediumESP: payload.Content{Data: live, Len: liveESP}, Kernel: payload.Content{Data: bytes.NewReader(kernel), Len: int64(len(kernel))},
 	}
 	if change != nil {
 		change(b, &system)

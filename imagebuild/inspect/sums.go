@@ -35,12 +35,10 @@ type Areas struct {
 	Superblock []byte // of the hash tree, one block
 }
 
-// RenderSums makes the content of SumsPath for the files of an ESP.
-func RenderSums(files map[string][]byte, a Areas) []byte {
-	sums := map[string]string{}
-	for name, content := range files {
-		sums[name] = sum(content)
-	}
+// RenderSums makes the content of SumsPath for the files of an ESP, whose
+// SHA-256 is given in hex.
+func RenderSums(files map[string]string, a Areas) []byte {
+	sums := maps.Clone(files)
 	if len(a.Core) > 0 {
 		sums[sumBootCode] = sum(padded(a.BootCode, bootLen))
 		sums[sumBIOS] = sum(padded(a.Core, layout.BIOSSize))

@@ -15,7 +15,7 @@ type System struct {
 	ESP       Content
 	Root      Content // on the medium too
 	MediumESP Content
-	Kernel    []byte // the medium's kernel image, a file of MediumESP that most of ESP is found in
+	Kernel    Content // the medium's kernel image, a file of MediumESP that most of ESP is found in
 }
 
 // Partitions lists the system's for Make.
@@ -47,15 +47,34 @@ func (s System) Partitions() ([]Partition, error) {
 	}), nil
 }
 
-// find says where a file lies on a volume. One that was just made has it in one piece.
-func find(volume Content, file []byte) (Range, error) {
-	all := make([]byte, volume.Len)
-	if _, err := volume.Data.ReadAt(all, 0); err != nil && err != io.EOF {
+// find says where a file lies on a volume. One that was just made has it in one piece, from the beginning of a sector on.
+func find(volume, file Content) (Range, error) {
+	missing := fmt.Errorf("a kernel image of %d bytes is not on the medium in one piece", file.Len)
+	begin := make([]byte, min(block, file.Len))
+	if _, err := file.Data.ReadAt(begin, 0); err != nil && err != io.EOF {
+		return Range{}, fmt.Errorf("read the medium's kernel image: %w", err)
+	}
+	if file.Len == 0 {
+		return Range{}, missing
+	}
+	var candidates []int64
+	err := each(volume, func(at int64, b []byte) {
+		if at+file.Len <= volume.Len && bytes.HasPrefix(b, begin) {
+			candidates = append(candidates, at)
+		}
+	})
+	if err != nil {
 		return Range{}, fmt.Errorf("read the medium: %w", err)
 	}
-	at := bytes.Index(all, file)
-	if at < 0 || len(file) == 0 {
-		return Range{}, fmt.Errorf("a kernel image of %d bytes is not on the medium in one piece", len(file))
+	for _, at := range candidates {
+		same := true
+		err := each(file, func(from int64, b []byte) { same = same && matches(volume, at+from, b) })
+		if err != nil {
+			return Range{}, fmt.Errorf("read the medium's kernel image: %w", err)
+		}
+		if same {
+			return Range{at, file.Len}, nil
+		}
 	}
-	return Range{int64(at), int64(len(file))}, nil
+	return Range{}, missing
 }

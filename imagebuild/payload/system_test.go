@@ -15,7 +15,7 @@ func system() (s System, live, installed []byte) {
 	live = bytes.Join([][]byte{directory, kernel, make([]byte, 8<<10)}, nil)
 	installed = bytes.Join([][]byte{directory, random(4, 512), kernel, make([]byte, 64<<10)}, nil)
 	return System{
-		Arch: "amd64", Core: content(random(5, 70_000)), ESP: content(installed), Root: content(root), MediumESP: content(live), Kernel: kernel,
+		Arch: "amd64", Core: content(random(5, 70_000)), ESP: content(installed), Root: content(root), MediumESP: content(live), Kernel: content(kernel),
 	}, live, installed
 }
 
@@ -59,8 +59,10 @@ func TestPartitions(t *testing.T) {
 		want   string
 	}{
 		"architecture":   {func(s *System) { s.Arch = "mips" }, "mips"},
-		"another kernel": {func(s *System) { s.Kernel = []byte("another") }, "not on the medium"},
-		"no kernel":      {func(s *System) { s.Kernel = nil }, "not on the medium"},
+		"another kernel": {func(s *System) { s.Kernel = content([]byte("another")) }, "not on the medium"},
+		"no kernel":      {func(s *System) { s.Kernel = content(nil) }, "not on the medium"},
+		"half of it":     {func(s *System) { s.MediumESP.Len = 100_000 }, "not on the medium"},
+		"no file":        {func(s *System) { s.Kernel = Content{Data: broken{}, Len: 1} }, "kernel image"},
 		"unreadable":     {func(s *System) { s.MediumESP.Data = bytes.NewReader(nil); s.MediumESP.Len = 10 }, "not on the medium"},
 	} {
 		s, _, _ := system()
