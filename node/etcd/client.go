@@ -57,10 +57,9 @@ func NewClient(ctx context.Context, c Connection) (*clientv3.Client, error) {
 
 // API is what of the client Check needs.
 type API interface {
-	Status(ctx context.Context, endpoint string) (*clientv3.StatusResponse, error)
+	Asked
 	AlarmList(ctx context.Context) (*clientv3.AlarmResponse, error)
 	AlarmDisarm(ctx context.Context, m *clientv3.AlarmMember) (*clientv3.AlarmResponse, error)
-	MemberList(ctx context.Context, opts ...clientv3.OpOption) (*clientv3.MemberListResponse, error)
 	MemberUpdate(ctx context.Context, id uint64, peerURLs []string) (*clientv3.MemberUpdateResponse, error)
 }
 
@@ -78,7 +77,7 @@ var (
 func Check(ctx context.Context, api API, endpoint, name, peerURL string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	status, err := api.Status(ctx, endpoint)
+	status, err := State(ctx, api, endpoint)
 	if err != nil {
 		return fmt.Errorf("ask etcd member: %w", err)
 	}

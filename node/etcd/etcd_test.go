@@ -170,15 +170,18 @@ type member struct {
 	alarms   []*etcdserverpb.AlarmMember
 	members  []*etcdserverpb.Member
 	down     bool
+	refuses  error // to list the members
 	disarmed []uint64
 	asked    int
 	upAfter  int
 }
 
+var errDown = errors.New("connection refused")
+
 func (m *member) Status(context.Context, string) (*clientv3.StatusResponse, error) {
 	m.asked++
 	if m.down || m.asked <= m.upAfter {
-		return nil, errors.New("connection refused")
+		return nil, errDown
 	}
 	return m.status, nil
 }
@@ -193,7 +196,10 @@ func (m *member) AlarmDisarm(_ context.Context, a *clientv3.AlarmMember) (*clien
 }
 
 func (m *member) MemberList(context.Context, ...clientv3.OpOption) (*clientv3.MemberListResponse, error) {
-	return (*clientv3.MemberListResponse)(&etcdserverpb.MemberListResponse{Members: m.members}), nil
+	if m.refuses != nil {
+		return nil, m.refuses
+	}
+	return (*clientv3.MemberListResponse)(&etcdserverpb.MemberListResponse{Header: &etcdserverpb.ResponseHeader{MemberId: 7}, Members: m.members}), nil
 }
 
 func (m *member) MemberUpdate(_ context.Context, id uint64, urls []string) (*clientv3.MemberUpdateResponse, error) {

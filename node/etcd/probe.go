@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"sync"
 
-	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -32,7 +31,7 @@ func (p *Prober) Probe(ctx context.Context, address string) error {
 	if err != nil {
 		return err
 	}
-	state, err := etcdserverpb.NewMaintenanceClient(client.ActiveConnection()).Status(ctx, &etcdserverpb.StatusRequest{})
+	state, err := State(ctx, client, "https://"+address)
 	switch {
 	case err != nil:
 		p.forget(address) // the next question reads the certificates anew

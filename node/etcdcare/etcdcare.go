@@ -16,12 +16,13 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"keelson/node/etcd"
 )
 
 // API is what of etcd's client is needed.
 type API interface {
-	MemberList(ctx context.Context, opts ...clientv3.OpOption) (*clientv3.MemberListResponse, error)
-	Status(ctx context.Context, endpoint string) (*clientv3.StatusResponse, error)
+	etcd.Asked
 	AlarmList(ctx context.Context) (*clientv3.AlarmResponse, error)
 	AlarmDisarm(ctx context.Context, m *clientv3.AlarmMember) (*clientv3.AlarmResponse, error)
 	Defragment(ctx context.Context, endpoint string) (*clientv3.DefragmentResponse, error)
@@ -110,7 +111,7 @@ func (c *Care) Once(ctx context.Context) error {
 
 // look asks every member. One that does not answer is in the view as such.
 func (c *Care) look(ctx context.Context) (view, error) {
-	own, err := c.status(ctx, c.Endpoint)
+	own, err := c.own(ctx)
 	if err != nil {
 		return view{}, fmt.Errorf("look at etcd: %w", err)
 	}
@@ -149,6 +150,13 @@ func (c *Care) look(ctx context.Context) (view, error) {
 	return v, nil
 }
 
+func (c *Care) own(ctx context.Context) (*clientv3.StatusResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	return etcd.State(ctx, c.API, c.Endpoint)
+}
+
+// status asks a member that was just seen in the list.
 func (c *Care) status(ctx context.Context, endpoint string) (*clientv3.StatusResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()

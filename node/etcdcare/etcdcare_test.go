@@ -65,7 +65,7 @@ type script struct {
 }
 
 func (s *script) MemberList(context.Context, ...clientv3.OpOption) (*clientv3.MemberListResponse, error) {
-	return (*clientv3.MemberListResponse)(&etcdserverpb.MemberListResponse{Members: s.members}), nil
+	return (*clientv3.MemberListResponse)(&etcdserverpb.MemberListResponse{Header: &etcdserverpb.ResponseHeader{MemberId: 1}, Members: s.members}), nil
 }
 func (s *script) Status(_ context.Context, endpoint string) (*clientv3.StatusResponse, error) {
 	if r := s.status[endpoint]; r != nil {

@@ -125,6 +125,9 @@ func (s still) Status(context.Context, string) (*clientv3.StatusResponse, error)
 	r := clientv3.StatusResponse(etcdserverpb.StatusResponse{IsLearner: s.learner, DbSize: s.size})
 	return &r, nil
 }
+func (s still) MemberList(context.Context, ...clientv3.OpOption) (*clientv3.MemberListResponse, error) {
+	return nil, errors.New("rpc not supported for learner")
+}
 func (s still) SnapshotWithVersion(context.Context) (*clientv3.SnapshotResponse, error) {
 	return nil, errors.New("must not be asked")
 }
@@ -133,6 +136,9 @@ type counting struct{ n int }
 
 func (c *counting) Status(context.Context, string) (*clientv3.StatusResponse, error) {
 	c.n++
+	return nil, errors.New("down")
+}
+func (c *counting) MemberList(context.Context, ...clientv3.OpOption) (*clientv3.MemberListResponse, error) {
 	return nil, errors.New("down")
 }
 func (c *counting) SnapshotWithVersion(context.Context) (*clientv3.SnapshotResponse, error) {

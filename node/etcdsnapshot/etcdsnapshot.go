@@ -21,6 +21,7 @@ import (
 	"github.com/robfig/cron/v3"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"keelson/node/etcd"
 	"keelson/node/file"
 )
 
@@ -43,7 +44,7 @@ var (
 
 // Etcd is what of the member's client is needed. The client must know this server's own member only.
 type Etcd interface {
-	Status(ctx context.Context, endpoint string) (*clientv3.StatusResponse, error)
+	etcd.Asked
 	SnapshotWithVersion(ctx context.Context) (*clientv3.SnapshotResponse, error)
 }
 

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"keelson/node/etcd"
 )
 
 // Options of one snapshot.
@@ -114,7 +116,7 @@ func (m *Manager) take(ctx context.Context, o Options) (f File, err error) {
 	if info, err := os.Stat(o.Dir); err != nil || !info.IsDir() {
 		return f, fmt.Errorf("snapshot folder %s: %w", o.Dir, errors.Join(err, errors.New("the folder must exist")))
 	}
-	status, err := m.Etcd.Status(ctx, m.Endpoint)
+	status, err := etcd.State(ctx, m.Etcd, m.Endpoint)
 	if err != nil {
 		return f, fmt.Errorf("ask etcd member: %w", err)
 	}

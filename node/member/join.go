@@ -143,12 +143,14 @@ func Promote(ctx context.Context, c Config, endpoints []string) error {
 		return err
 	}
 	defer self.Close()
-	var others *clientv3.Client
-	if len(endpoints) > 0 {
-		if others, err = c.connect(ctx, endpoints...); err != nil {
+	var others []*clientv3.Client // one each: which member answers must be known
+	for _, endpoint := range endpoints {
+		other, err := c.connect(ctx, endpoint)
+		if err != nil {
 			return err
 		}
-		defer others.Close()
+		defer other.Close()
+		others = append(others, other)
 	}
 	check := time.Now().Add(reachWithin)
 	for {
@@ -158,8 +160,8 @@ func Promote(ctx context.Context, c Config, endpoints []string) error {
 			return err
 		case err == nil && !state.IsLearner && state.Leader != 0:
 			return nil
-		case err == nil && state.IsLearner && others != nil:
-			err = advance(ctx, others, endpoints, state)
+		case err == nil && state.IsLearner && len(others) > 0:
+			err = advance(ctx, others, state)
 			check = time.Now().Add(reachWithin)
 		case time.Now().After(check):
 			if lost := c.lost(ctx, endpoints); lost != nil {
@@ -173,32 +175,18 @@ func Promote(ctx context.Context, c Config, endpoints []string) error {
 	}
 }
 
-// own asks this machine's own member, which client is connected to. A member that was just removed goes on for a second,
-// and a question for its status would make it crash (etcd 3.7, IsLocalMemberLearner): so its own list comes first.
+// own asks the one member that client is connected to.
 func own(ctx context.Context, client *clientv3.Client) (*clientv3.StatusResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout/5)
 	defer cancel()
-	// A learner refuses this, and one that does not answer has its reason told by the next.
-	if list, err := client.MemberList(ctx, clientv3.WithSerializable()); err == nil && !has(list.Members, list.Header.MemberId) {
-		return nil, fmt.Errorf("etcd member %x: %w", list.Header.MemberId, ErrRemoved)
-	}
-	// On the connection that is there: client.Status would make one each time, and give the member time to go.
-	state, err := etcdserverpb.NewMaintenanceClient(client.ActiveConnection()).Status(ctx, &etcdserverpb.StatusRequest{})
-	return (*clientv3.StatusResponse)(state), err
-}
-
-// ask asks any member.
-func ask(ctx context.Context, client *clientv3.Client, endpoint string) (*clientv3.StatusResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout/5)
-	defer cancel()
-	return client.Status(ctx, endpoint)
+	return etcd.State(ctx, client, "")
 }
 
 // advance promotes a learner that is close enough behind. etcd itself asks for nine tenths of the leader's log; it is
 // asked no sooner, because each refusal is an error in the leader's log.
-func advance(ctx context.Context, others *clientv3.Client, endpoints []string, learner *clientv3.StatusResponse) error {
-	for _, endpoint := range endpoints {
-		state, err := ask(ctx, others, endpoint)
+func advance(ctx context.Context, others []*clientv3.Client, learner *clientv3.StatusResponse) error {
+	for _, other := range others {
+		state, err := own(ctx, other)
 		if err != nil || state.Leader == 0 {
 			continue
 		}
@@ -207,7 +195,7 @@ func advance(ctx context.Context, others *clientv3.Client, endpoints []string, l
 		}
 		ctx, cancel := context.WithTimeout(ctx, callTimeout)
 		defer cancel()
-		_, err = others.MemberPromote(ctx, learner.Header.MemberId)
+		_, err = other.MemberPromote(ctx, learner.Header.MemberId)
 		if errors.Is(err, rpctypes.ErrMemberNotLearner) {
 			return nil
 		}

@@ -114,7 +114,10 @@ func title(m *etcdserverpb.Member) string {
 	return fmt.Sprintf("%x at %v", m.ID, m.PeerURLs)
 }
 
-// status asks one member; the client has this machine's own as its endpoint, and dials others for the one question.
+// status asks one member that was just seen in the list; the client has this machine's own as its endpoint, and dials
+// others for the one question.
 func (c *Controller) status(ctx context.Context, url string) (*clientv3.StatusResponse, error) {
-	return ask(ctx, c.Client, url)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout/5)
+	defer cancel()
+	return c.Client.Status(ctx, url)
 }

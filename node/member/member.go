@@ -50,7 +50,7 @@ var (
 	ErrDuplicateName    = errors.New("duplicate node name found, please use a unique name for this node")
 	ErrDuplicateAddress = errors.New("duplicate address found, please use a unique address for this node")
 	ErrAddressChanged   = errors.New("the address of this member of several has changed")
-	ErrRemoved          = errors.New("this server was removed from the etcd cluster")
+	ErrRemoved          = etcd.ErrRemoved
 	ErrTwoClusters      = errors.New("the other servers disagree about this member: some belong to another cluster")
 	ErrMembersChanged   = errors.New("the membership changed before this member had started: join again")
 )

@@ -123,7 +123,7 @@ func (c Config) askOne(ctx context.Context, endpoint string) answer {
 		return fail(err)
 	}
 	defer client.Close()
-	state, err := client.Status(ctx, endpoint)
+	state, err := etcd.State(ctx, client, endpoint)
 	if err != nil {
 		return fail(err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"keelson/node/etcd"
 	"keelson/node/etcdsnapshot"
 	"keelson/node/gate"
 	"keelson/node/loadbalancer"
@@ -67,16 +68,10 @@ func (s *Server) tellMember(client *clientv3.Client, endpoint string) {
 	})
 }
 
-// etcdAPI is what of etcd's client askMember needs.
-type etcdAPI interface {
-	Status(ctx context.Context, endpoint string) (*clientv3.StatusResponse, error)
-	MemberList(ctx context.Context, opts ...clientv3.OpOption) (*clientv3.MemberListResponse, error)
-}
-
 // askMember fills in what this server's own member says. Its list of members is asked without a majority: it is most of
 // use where there is none.
-func askMember(ctx context.Context, api etcdAPI, endpoint string, e *status.Etcd) error {
-	own, err := api.Status(ctx, endpoint)
+func askMember(ctx context.Context, api etcd.Asked, endpoint string, e *status.Etcd) error {
+	own, err := etcd.State(ctx, api, endpoint)
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,11 @@ func (s saying) MemberList(_ context.Context, opts ...clientv3.OpOption) (*clien
 	if !op.IsSerializable() {
 		return nil, errors.New("without a majority nobody answers this")
 	}
-	return &clientv3.MemberListResponse{Members: s.members}, s.err
+	header := new(etcdserverpb.ResponseHeader)
+	if s.status != nil {
+		header = s.status.Header
+	}
+	return &clientv3.MemberListResponse{Header: header, Members: s.members}, s.err
 }
 
 func TestAskMember(t *testing.T) {
@@ -70,6 +74,7 @@ func TestAskMember(t *testing.T) {
 		{"learner", saying{says(0xc, 0xb, true), members, nil}, status.Etcd{Name: "kept", Member: "c", Cluster: "fe", Role: status.Learner, Members: shown("b")}, false},
 		{"no leader", saying{says(0xa, 0, false), members, nil}, status.Etcd{Name: "kept", Member: "a", Cluster: "fe", Role: status.Voter, Members: shown("")}, false},
 		{"no list", saying{says(0xa, 0xa, false), nil, down}, status.Etcd{Name: "kept", Member: "a", Cluster: "fe", Role: status.Voter, Leader: true}, true},
+		{"removed", saying{says(0xd, 0xa, false), members, nil}, status.Etcd{Name: "kept"}, true},
 		{"nobody", saying{}, status.Etcd{Name: "kept"}, true},
 	} {
 		got := status.Etcd{Name: "kept"}
