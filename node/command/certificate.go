@@ -5,16 +5,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
-	"os"
 	"strings"
 	"time"
 
 	"keelson/node/bootstrapdata"
 	"keelson/node/certificate"
 	"keelson/node/config"
-	"keelson/node/token"
-	"keelson/node/trust"
 )
 
 const certificateUsage = `usage: node certificate <verb> [flags]
@@ -49,17 +45,15 @@ func certificates(ctx context.Context, args []string, now time.Time, stdout, std
 		}
 		return err
 	case "rotate-ca":
-		r := rotation{stdout: stdout, log: slog.New(slog.NewTextHandler(stderr, nil)), now: now}
+		r := rotation{operator: operator{stderr: stderr}, stdout: stdout, now: now}
 		flags.StringVar(&r.path, "path", "", "folder of the new authorities; without it they are made")
 		flags.BoolVar(&r.force, "force", false, "take authorities whose chains do not lead to the present ones")
-		flags.StringVar(&r.server, "server", "https://127.0.0.1:9345", "a server of the cluster")
+		flags.StringVar(&r.server, "server", localServer, "a server of the cluster")
 		flags.StringVar(&r.tokenFile, "token-file", "", "file with the server token; without it the machine's own")
 		if err := flags.Parse(args[1:]); err != nil {
 			return fmt.Errorf("certificate rotate-ca: %w", err)
 		}
-		if r.tokenFile == "" {
-			r.tokenFile = *dataDir + "/server/token"
-		}
+		r.dataDir = *dataDir
 		return r.run(ctx)
 	}
 	return fmt.Errorf("certificate: unknown verb %q: %s", args[0], strings.TrimSpace(certificateUsage))
@@ -67,21 +61,15 @@ func certificates(ctx context.Context, args []string, now time.Time, stdout, std
 
 // rotation is one `node certificate rotate-ca`.
 type rotation struct {
-	path, server, tokenFile string
-	force                   bool
-	stdout                  io.Writer
-	log                     *slog.Logger
-	now                     time.Time
+	operator
+	path   string
+	force  bool
+	stdout io.Writer
+	now    time.Time
 }
 
 func (r rotation) run(ctx context.Context) error {
-	text, err := os.ReadFile(r.tokenFile)
-	if err != nil {
-		return fmt.Errorf("read token: %w", err)
-	}
-	secret := token.Secret(strings.TrimSpace(string(text)))
-	// The pin that a short token would need has no place on an operator's machine: the token must name the authority.
-	access, err := trust.Validate(ctx, trust.Config{Server: r.server, Token: secret, User: token.UserServer, RequireHash: true, Log: r.log})
+	access, err := r.operator.access(ctx)
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ func TestVerbs(t *testing.T) {
 		{"certificate without a verb", []string{"certificate"}, 1, "", "usage: node certificate"},
 		{"certificate, unknown verb", []string{"certificate", "melt"}, 1, "", `unknown verb "melt"`},
 		{"certificates of no cluster", []string{"certificate", "check", "--data-dir", t.TempDir()}, 1, "", "part of a cluster?"},
-		{"authorities without a token", []string{"certificate", "rotate-ca", "--data-dir", t.TempDir()}, 1, "", "read token: "},
+		{"authorities without a token", []string{"certificate", "rotate-ca", "--data-dir", t.TempDir()}, 1, "", "read the server token: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer

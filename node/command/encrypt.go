@@ -3,23 +3,15 @@ package command
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
-	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"keelson/node/config"
 	"keelson/node/encryption"
 	"keelson/node/reencryption"
-	"keelson/node/token"
-	"keelson/node/trust"
 )
 
 const encryptUsage = `usage: node secrets-encrypt <verb> [flags]
@@ -54,7 +46,7 @@ func secretsEncrypt(ctx context.Context, args []string, stdout, stderr io.Writer
 		flags.StringVar(&e.dataDir, name, config.Default().DataDir, "RKE2's folder")
 	}
 	for _, name := range []string{"server", "s"} {
-		flags.StringVar(&e.server, name, "https://127.0.0.1:9345", "a server of the cluster")
+		flags.StringVar(&e.server, name, localServer, "a server of the cluster")
 	}
 	flags.StringVar(&e.tokenFile, "token-file", "", "file with the server token; without it this machine's own")
 	stage := func(s encryption.Stage) *encryption.Stage { return &s }
@@ -99,7 +91,7 @@ func (e *encrypt) run(ctx context.Context) error {
 	if e.output != "" && e.output != "text" && e.output != "json" {
 		return fmt.Errorf("output %q is neither text nor json", e.output)
 	}
-	access, err := e.access(ctx)
+	access, err := operator{dataDir: e.dataDir, server: e.server, tokenFile: e.tokenFile, stderr: e.stderr}.access(ctx)
 	if err != nil {
 		return err
 	}
@@ -115,28 +107,6 @@ func (e *encrypt) run(ctx context.Context) error {
 		return err
 	}
 	return writeStatus(e.stdout, status, "text")
-}
-
-// access trusts the server by this machine's own token and authority.
-func (e *encrypt) access(ctx context.Context) (trust.Access, error) {
-	if e.tokenFile == "" {
-		e.tokenFile = filepath.Join(e.dataDir, "server", "token")
-	}
-	text, err := os.ReadFile(e.tokenFile)
-	if err != nil {
-		return trust.Access{}, fmt.Errorf("read token: %w; set --token-file where this is no server", err)
-	}
-	// A change is answered within half a minute, begun or done.
-	c := trust.Config{
-		Server: e.server, Token: token.Secret(strings.TrimSpace(string(text))), User: token.UserServer,
-		Timeout: time.Minute, Log: slog.New(slog.NewTextHandler(e.stderr, nil)),
-	}
-	if c.CA, err = os.ReadFile(filepath.Join(e.dataDir, "server", "tls", "server-ca.crt")); errors.Is(err, fs.ErrNotExist) {
-		c.RequireHash = true
-	} else if err != nil {
-		return trust.Access{}, fmt.Errorf("read server CA: %w", err)
-	}
-	return trust.Validate(ctx, c)
 }
 
 // writeStatus prints RKE2's table, or the JSON as the server has it.

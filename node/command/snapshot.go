@@ -8,20 +8,15 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
-	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
 	"keelson/node/config"
 	"keelson/node/etcdsnapshot"
-	"keelson/node/token"
+	"keelson/node/supervisorclient"
 	"keelson/node/trust"
 )
 
@@ -48,20 +43,11 @@ func snapshots(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	if err != nil {
 		return err
 	}
-	secret, err := os.ReadFile(c.tokenFile)
+	access, err := operator{dataDir: c.dataDir, server: c.server, tokenFile: c.tokenFile, stderr: stderr}.access(ctx)
 	if err != nil {
-		return fmt.Errorf("etcd-snapshot: read the server token: %w; this verb works on servers", err)
+		return fmt.Errorf("etcd-snapshot %s: %w", c.request.Operation, err)
 	}
-	access, err := trust.Validate(ctx, trust.Config{
-		Server: c.server, Token: token.Secret(strings.TrimSpace(string(secret))), User: token.UserServer, RequireHash: true,
-		Log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
-	})
-	if err != nil {
-		return err
-	}
-	client := access.Client(nil)
-	client.Timeout = 0 // a snapshot and its upload take as long as they take
-	answer, err := c.ask(ctx, client, access.Server, access.Authorize)
+	answer, err := c.ask(ctx, access)
 	if err != nil {
 		return fmt.Errorf("etcd-snapshot %s: %w", c.request.Operation, err)
 	}
@@ -96,7 +82,7 @@ func parseSnapshot(args []string, stderr io.Writer) (snapshotCommand, error) {
 	var s3 etcdsnapshot.S3Config
 	text(&c.output, "text", "output: text, json or yaml", "o", "output")
 	text(&c.dataDir, config.Default().DataDir, "RKE2's folder", "data-dir", "d")
-	text(&c.server, "https://127.0.0.1:9345", "the server that does it", "server", "s", "etcd-server")
+	text(&c.server, localServer, "the server that does it", "server", "s", "etcd-server")
 	text(&c.tokenFile, "", "file with the server token; without it the machine's own", "token-file", "etcd-token-file")
 	text(&prefix, "", "what the names begin with", "name", "etcd-snapshot-name")
 	text(&dir, "", "folder of snapshots", "dir", "etcd-snapshot-dir")
@@ -146,9 +132,6 @@ func parseSnapshot(args []string, stderr io.Writer) (snapshotCommand, error) {
 		}
 	} else if len(names) == 0 {
 		return c, errors.New("etcd-snapshot delete: names are needed, as `node etcd-snapshot list` shows them")
-	}
-	if c.tokenFile == "" {
-		c.tokenFile = filepath.Join(c.dataDir, "server", "token")
 	}
 	flags.Visit(func(f *flag.Flag) {
 		switch strings.TrimPrefix(f.Name, "etcd-") {
@@ -208,36 +191,15 @@ func (c snapshotCommand) body() ([]byte, error) {
 	return json.Marshal(all)
 }
 
-// ask has the supervisor do it. Its errors are metav1.Status.
-func (c snapshotCommand) ask(ctx context.Context, client *http.Client, server string, authorize func(*http.Request)) ([]byte, error) {
+// ask has the supervisor do it.
+func (c snapshotCommand) ask(ctx context.Context, access trust.Access) ([]byte, error) {
 	body, err := c.body()
 	if err != nil {
 		return nil, err
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, server+"/db/snapshot", bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	r.Header.Set("Content-Type", "application/json")
-	authorize(r)
-	response, err := client.Do(r)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	const most = 64 << 20
-	answer, err := io.ReadAll(io.LimitReader(response.Body, most))
-	if err != nil {
-		return nil, err
-	}
-	if response.StatusCode == http.StatusOK {
-		return answer, nil
-	}
-	var status metav1.Status
-	if json.Unmarshal(answer, &status) == nil && status.Message != "" {
-		return nil, errors.New(status.Message)
-	}
-	return nil, fmt.Errorf("the server answers %s", response.Status)
+	client := supervisorclient.New(access, nil)
+	defer client.Close()
+	return client.Snapshot(ctx, body)
 }
 
 func (c snapshotCommand) print(w io.Writer, answer []byte) error {

@@ -4,10 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -17,6 +16,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"keelson/node/etcdsnapshot"
+	"keelson/node/trust"
 )
 
 func TestParseSnapshot(t *testing.T) {
@@ -48,8 +48,8 @@ func TestParseSnapshot(t *testing.T) {
 		if json.Unmarshal(body, &a) != nil || json.Unmarshal([]byte(c.want), &b) != nil || !reflect.DeepEqual(a, b) {
 			t.Errorf("%s: got %s, want %s", c.args, body, c.want)
 		}
-		if got.tokenFile != "/var/lib/rancher/rke2/server/token" || got.server != "https://127.0.0.1:9345" {
-			t.Errorf("%s: token file %q, server %q", c.args, got.tokenFile, got.server)
+		if got.tokenFile != "" || got.dataDir != "/var/lib/rancher/rke2" || got.server != "https://127.0.0.1:9345" {
+			t.Errorf("%s: token file %q, folder %q, server %q", c.args, got.tokenFile, got.dataDir, got.server)
 		}
 	}
 	for args, says := range map[string]string{
@@ -73,6 +73,10 @@ func (noEtcd) Status(context.Context, string) (*clientv3.StatusResponse, error) 
 	return nil, io.ErrUnexpectedEOF
 }
 
+func (noEtcd) MemberList(context.Context, ...clientv3.OpOption) (*clientv3.MemberListResponse, error) {
+	return nil, io.ErrUnexpectedEOF
+}
+
 func TestSnapshotsAgainstTheHandler(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"etcd-snapshot-cp-1-1700000000", "etcd-snapshot-cp-1-1700000001.zip"} {
@@ -84,38 +88,20 @@ func TestSnapshotsAgainstTheHandler(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/db/snapshot" || r.Header.Get("Authorization") != "mine" {
-			http.Error(w, "no", http.StatusTeapot)
-			return
-		}
-		m.Handler().ServeHTTP(w, r)
-	}))
-	defer s.Close()
-	run := func(args, header string) error {
-		t.Helper()
-		c, err := parseSnapshot(strings.Fields(args), io.Discard)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = c.ask(context.Background(), s.Client(), s.URL, func(r *http.Request) { r.Header.Set("Authorization", header) })
-		return err
+	machine := newTokenMachine(t)
+	machine.snapshot = m.Handler()
+	run := func(args string) (string, error) {
+		var out, notes bytes.Buffer
+		err := snapshots(t.Context(), append(strings.Fields(args), "--server", machine.url, "--data-dir", machine.dir), &out, &notes)
+		return out.String(), err
 	}
 	text := func(args string) string {
 		t.Helper()
-		c, err := parseSnapshot(strings.Fields(args), io.Discard)
+		out, err := run(args)
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer, err := c.ask(context.Background(), s.Client(), s.URL, func(r *http.Request) { r.Header.Set("Authorization", "mine") })
-		if err != nil {
-			t.Fatal(err)
-		}
-		var out bytes.Buffer
-		if err := c.print(&out, answer); err != nil {
-			t.Fatal(err)
-		}
-		return out.String()
+		return out
 	}
 	got := text("list")
 	lines := strings.Split(strings.TrimSpace(got), "\n")
@@ -133,20 +119,21 @@ func TestSnapshotsAgainstTheHandler(t *testing.T) {
 	if got := text("delete etcd-snapshot-cp-1-1700000000"); got != "deleted etcd-snapshot-cp-1-1700000000\n" {
 		t.Errorf("got %q", got)
 	}
-	if err := run("delete gone", "mine"); err == nil || !strings.Contains(err.Error(), "there is none of this name") {
+	if _, err := run("delete gone"); err == nil || !strings.Contains(err.Error(), "there is none of this name") {
 		t.Errorf("got %v", err)
 	}
-	if err := run("save", "mine"); err == nil || !strings.Contains(err.Error(), "ask etcd member") {
+	if _, err := run("save"); err == nil || !strings.Contains(err.Error(), "ask etcd member") {
 		t.Errorf("got %v", err)
 	}
-	if err := run("list", "another's"); err == nil || !strings.Contains(err.Error(), "418") {
-		t.Errorf("got %v", err)
+	machine.password = "another"
+	if _, err := run("list"); !errors.Is(err, trust.ErrWrongToken) {
+		t.Errorf("another cluster's token: got %v", err)
 	}
 }
 
 func TestSnapshotsNeedAServer(t *testing.T) {
 	err := snapshots(context.Background(), []string{"list", "--data-dir", t.TempDir()}, io.Discard, io.Discard)
-	if err == nil || !strings.Contains(err.Error(), "works on servers") {
+	if err == nil || !strings.Contains(err.Error(), "where this is no server") {
 		t.Errorf("got %v", err)
 	}
 }

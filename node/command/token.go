@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,7 +21,6 @@ import (
 	"keelson/node/jointoken"
 	change "keelson/node/rotation"
 	"keelson/node/token"
-	"keelson/node/trust"
 )
 
 const tokenUsage = `usage: node token <verb> [flags]
@@ -32,9 +30,9 @@ const tokenUsage = `usage: node token <verb> [flags]
   list [-o text|json]         the tokens there are
   delete ID...                take tokens back
   generate                    print a new token, and make nothing of it
-  rotate [--new-token TOKEN] [--token TOKEN] [--server URL]
+  rotate [--new-token TOKEN] [--token TOKEN | --token-file FILE] [--server URL]
                               change the server token, and print the new one; the one before holds for a while
-  rotate --finish [--token TOKEN] [--server URL]
+  rotate --finish [--token TOKEN | --token-file FILE] [--server URL]
                               have the one before hold no more, from now on
 
 create, list and delete take --kubeconfig FILE; all that look at this machine's files take --data-dir DIR.
@@ -193,14 +191,14 @@ func (t *tokens) generate(_ context.Context, flags *flag.FlagSet, args []string)
 }
 
 func (t *tokens) rotate(ctx context.Context, flags *flag.FlagSet, args []string) error {
-	const local = "https://127.0.0.1:9345"
-	var shown, next, server string
+	var shown, tokenFile, next, server string
 	for _, name := range []string{"token", "t"} {
 		flags.StringVar(&shown, name, "", "the present server token; without it this machine's own")
 	}
 	for _, name := range []string{"server", "s"} {
-		flags.StringVar(&server, name, local, "a server of the cluster")
+		flags.StringVar(&server, name, localServer, "a server of the cluster")
 	}
+	flags.StringVar(&tokenFile, "token-file", "", "file with it, in place of --token")
 	flags.StringVar(&next, "new-token", "", "the new token; without it one is made")
 	finish := flags.Bool("finish", false, "end the time in which the token before is honoured")
 	if _, err := parse(flags, args, 0); err != nil {
@@ -213,19 +211,7 @@ func (t *tokens) rotate(ctx context.Context, flags *flag.FlagSet, args []string)
 	if err != nil {
 		return err
 	}
-	c := trust.Config{Server: server, Token: token.Secret(shown), User: token.UserServer, Timeout: time.Minute, Log: slog.New(slog.NewTextHandler(t.stderr, nil))}
-	if shown == "" {
-		text, err := os.ReadFile(filepath.Join(t.dataDir, "server", "token"))
-		if err != nil {
-			return fmt.Errorf("read this machine's token: %w; set --token where this is no server", err)
-		}
-		c.Token = token.Secret(strings.TrimSpace(string(text)))
-	}
-	// With the authority at hand a token need not name it.
-	if c.CA, err = os.ReadFile(filepath.Join(t.dataDir, "server", "tls", "server-ca.crt")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read server CA: %w", err)
-	}
-	access, err := trust.Validate(ctx, c)
+	access, err := operator{dataDir: t.dataDir, server: server, token: shown, tokenFile: tokenFile, stderr: t.stderr}.access(ctx)
 	if err != nil {
 		return err
 	}

@@ -40,6 +40,7 @@ type tokenMachine struct {
 	refuse   string // what the supervisor says in place of rotating
 	finished int
 	encrypt  http.HandlerFunc // takes what is below /v1-rke2/encrypt
+	snapshot http.Handler     // takes /db/snapshot
 	secrets  map[string]*corev1.Secret
 }
 
@@ -105,12 +106,14 @@ func (m *tokenMachine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Path == "/cacerts":
 		_, _ = w.Write(m.ca)
-	case strings.HasPrefix(r.URL.Path, "/v1-rke2/") && password != m.password:
+	case (strings.HasPrefix(r.URL.Path, "/v1-rke2/") || strings.HasPrefix(r.URL.Path, "/db/")) && password != m.password:
 		status(401, "not authorized", "Unauthorized")
 	case r.URL.Path == "/v1-rke2/readyz":
 		status(403, "forbidden", "Forbidden") // servers are none of its groups
 	case strings.HasPrefix(r.URL.Path, "/v1-rke2/encrypt/") && m.encrypt != nil:
 		m.encrypt(w, r)
+	case r.URL.Path == "/db/snapshot" && m.snapshot != nil:
+		m.snapshot.ServeHTTP(w, r)
 	case r.URL.Path == "/v1-rke2/token" && m.refuse != "":
 		status(400, m.refuse, "BadRequest")
 	case r.URL.Path == "/v1-rke2/token" && r.Method == http.MethodPut:

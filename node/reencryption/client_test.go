@@ -93,9 +93,9 @@ func TestAsk(t *testing.T) {
 		{"status", string(text), 0, ""},
 		{"of RKE2, which tells no progress", `{"stage":"start","activekey":"AES-CBC a","enable":true}`, 0, ""},
 		{"no status", "hello", 0, "answers what is no status"},
-		{"refusal in words", `{"kind":"Status","message":"runtime core not ready"}`, 503, `503 Service Unavailable: "runtime core not ready"`},
-		{"refusal", "<html>", 502, "answers 502 Bad Gateway"},
-		{"without an end", `{"activekey":"` + strings.Repeat("x", 2*mostAnswer), 0, "answers what is no status"},
+		{"refusal in words", `{"kind":"Status","message":"runtime core not ready"}`, 503, `503 Service Unavailable: runtime core not ready`},
+		{"refusal", "<html>", 502, "502 Bad Gateway"},
+		{"without an end", `{"activekey":"` + strings.Repeat("x", 1<<20), 0, "answers what is no status"},
 	} {
 		s := &supervisor{status: []string{c.answer}, code: c.code}
 		got, err := Ask(t.Context(), s.access(t))
@@ -141,7 +141,7 @@ func TestRequestFails(t *testing.T) {
 		w.WriteHeader(http.StatusBadRequest)
 		_, _ = io.WriteString(w, `{"message":"not at this stage"}`)
 	}}
-	if _, err := r.Request(t.Context(), refused.access(t)); err == nil || !strings.Contains(err.Error(), `400 Bad Request: "not at this stage"`) || len(refused.asked) != 1 {
+	if _, err := r.Request(t.Context(), refused.access(t)); err == nil || !strings.Contains(err.Error(), `400 Bad Request: not at this stage`) || len(refused.asked) != 1 {
 		t.Errorf("refused: got %v after %q", err, refused.asked)
 	}
 	failed := &supervisor{status: []string{`{"stage":"rotate","keelson":{"running":false,"error":"cp-3 lags"}}`}}

@@ -44,7 +44,7 @@ func (c *Client) Sign(ctx context.Context, kind Kind, node Node, key crypto.Sign
 		return nil, fmt.Errorf("make signing request: %w", err)
 	}
 	path := prefix + "/" + string(kind) + ".crt"
-	data, err := c.do(ctx, http.MethodPost, path, request, node.header())
+	data, err := c.do(ctx, question{method: http.MethodPost, path: path, body: request, header: node.header()})
 	if err != nil {
 		return nil, err
 	}

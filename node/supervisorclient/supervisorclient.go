@@ -8,6 +8,7 @@ package supervisorclient
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,8 +24,11 @@ import (
 
 const prefix = "/v1-rke2"
 
-// maxAnswer bounds an answer; the largest, a bootstrap record, is some 30 KiB.
-const maxAnswer = 4 << 20
+// Bounds of an answer: the largest of fixed kind, a bootstrap record, is some 30 KiB; a list of snapshots has a KiB each.
+const (
+	maxAnswer    = 4 << 20
+	maxSnapshots = 64 << 20
+)
 
 // What a server says no with. Callers decide by them whether waiting helps.
 var (
@@ -135,7 +139,7 @@ func (c *Client) ReplaceAuthorities(ctx context.Context, plain []byte, force boo
 	if force {
 		path += "?" + url.Values{"force": {"true"}}.Encode()
 	}
-	_, err := c.do(ctx, http.MethodPut, path, plain, nil)
+	_, err := c.do(ctx, question{method: http.MethodPut, path: path, body: plain})
 	return err
 }
 
@@ -145,12 +149,37 @@ func (c *Client) ReplaceToken(ctx context.Context, next token.Secret) error {
 	if err != nil {
 		return fmt.Errorf("render request: %w", err)
 	}
-	_, err = c.do(ctx, http.MethodPut, prefix+"/token", body, nil)
+	_, err = c.do(ctx, question{method: http.MethodPut, path: prefix + "/token", body: body, header: ofJSON()})
 	return err
 }
 
+// FinishToken ends the time in which the token before the last is honoured: Keelson's own.
+func (c *Client) FinishToken(ctx context.Context) error {
+	_, err := c.do(ctx, question{method: http.MethodDelete, path: prefix + "/token"})
+	return err
+}
+
+// EncryptStatus reads how Secrets are encrypted, as JSON.
+func (c *Client) EncryptStatus(ctx context.Context) ([]byte, error) {
+	return c.get(ctx, prefix+"/encrypt/status")
+}
+
+// ChangeEncryption asks for a change of how Secrets are encrypted. It goes on after the answer.
+func (c *Client) ChangeEncryption(ctx context.Context, request []byte) error {
+	_, err := c.do(ctx, question{method: http.MethodPut, path: prefix + "/encrypt/config", body: request, header: ofJSON()})
+	return err
+}
+
+// Snapshot has snapshots of etcd saved, listed or deleted: a request and an answer in JSON. It takes as long as the
+// server needs for a snapshot and its upload.
+func (c *Client) Snapshot(ctx context.Context, request []byte) ([]byte, error) {
+	return c.do(ctx, question{method: http.MethodPost, path: "/db/snapshot", body: request, header: ofJSON(), most: maxSnapshots, patient: true})
+}
+
+func ofJSON() http.Header { return http.Header{"Content-Type": {"application/json"}} }
+
 func (c *Client) get(ctx context.Context, path string) ([]byte, error) {
-	return c.do(ctx, http.MethodGet, path, nil, nil)
+	return c.do(ctx, question{method: http.MethodGet, path: path})
 }
 
 func (c *Client) getJSON(ctx context.Context, path string, into any) error {
@@ -164,18 +193,33 @@ func (c *Client) getJSON(ctx context.Context, path string, into any) error {
 	return nil
 }
 
+// question is one request.
+type question struct {
+	method, path string
+	body         []byte
+	header       http.Header
+	most         int64 // bytes of the answer; 0: maxAnswer
+	patient      bool  // only the context ends it
+}
+
 // do makes one request.
-func (c *Client) do(ctx context.Context, method, path string, body []byte, header http.Header) ([]byte, error) {
-	r, err := http.NewRequestWithContext(ctx, method, c.access.Server+path, bytes.NewReader(body))
+func (c *Client) do(ctx context.Context, q question) ([]byte, error) {
+	client, most := c.http, cmp.Or(q.most, maxAnswer)
+	if q.patient {
+		waits := *c.http
+		waits.Timeout = 0
+		client = &waits
+	}
+	r, err := http.NewRequestWithContext(ctx, q.method, c.access.Server+q.path, bytes.NewReader(q.body))
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
-	for name, values := range header {
+	for name, values := range q.header {
 		r.Header[name] = values
 	}
 	c.access.Authorize(r)
-	path, _, _ = strings.Cut(path, "?")
-	answer, err := c.http.Do(r)
+	path, _, _ := strings.Cut(q.path, "?")
+	answer, err := client.Do(r)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("ask %s for %s: %w", c.access.Server, path, context.Cause(ctx))
@@ -187,12 +231,12 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, heade
 		return nil, &Error{Server: c.access.Server, Path: path, Kind: ErrUnreachable, Message: err.Error()}
 	}
 	defer answer.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer+1))
+	data, err := io.ReadAll(io.LimitReader(answer.Body, most+1))
 	switch {
 	case err != nil:
 		return nil, &Error{Server: c.access.Server, Path: path, Kind: ErrUnreachable, Message: "read answer: " + err.Error()}
-	case answer.StatusCode/100 == 2 && len(data) > maxAnswer:
-		return nil, &Error{Server: c.access.Server, Path: path, Code: answer.StatusCode, Message: fmt.Sprintf("the answer is larger than %d bytes", maxAnswer)}
+	case answer.StatusCode/100 == 2 && int64(len(data)) > most:
+		return nil, &Error{Server: c.access.Server, Path: path, Code: answer.StatusCode, Message: fmt.Sprintf("the answer is larger than %d bytes", most)}
 	case answer.StatusCode/100 == 2:
 		return data, nil
 	}

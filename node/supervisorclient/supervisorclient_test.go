@@ -85,6 +85,14 @@ func TestEachQuestion(t *testing.T) {
 			return nil, c.ReplaceAuthorities(ctx, []byte("{}"), true)
 		}, nil},
 		{"PUT", "/v1-rke2/token", `{"newToken":"next"}`, "", func(ctx context.Context, c *Client) (any, error) { return nil, c.ReplaceToken(ctx, "next") }, nil},
+		{"DELETE", "/v1-rke2/token", "", "", func(ctx context.Context, c *Client) (any, error) { return nil, c.FinishToken(ctx) }, nil},
+		{"GET", "/v1-rke2/encrypt/status", "", "{}", func(ctx context.Context, c *Client) (any, error) { return c.EncryptStatus(ctx) }, text("{}")},
+		{"PUT", "/v1-rke2/encrypt/config", `{"enable":true}`, "", func(ctx context.Context, c *Client) (any, error) {
+			return nil, c.ChangeEncryption(ctx, []byte(`{"enable":true}`))
+		}, nil},
+		{"POST", "/db/snapshot", `{"operation":"list"}`, "{}", func(ctx context.Context, c *Client) (any, error) {
+			return c.Snapshot(ctx, []byte(`{"operation":"list"}`))
+		}, text("{}")},
 	} {
 		t.Run(c.path, func(t *testing.T) {
 			client := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -156,6 +164,27 @@ func TestNoAnswer(t *testing.T) {
 		if _, err := client.APIServers(t.Context()); err == nil || !strings.Contains(err.Error(), "not what such a server gives") {
 			t.Errorf("%s: got %v", name, err)
 		}
+	}
+}
+
+// TestSnapshotTakesItsTime: longer than any other question, and its answer may be larger.
+func TestSnapshotTakesItsTime(t *testing.T) {
+	late, large := make(chan struct{}), strings.Repeat("x", maxAnswer+1)
+	client := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		<-late
+		io.WriteString(w, large)
+	})
+	client.http.Timeout = 50 * time.Millisecond
+	if _, err := client.Config(t.Context()); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("another question: got %v", err)
+	}
+	close(late)
+	got, err := client.Snapshot(t.Context(), nil)
+	if err != nil || string(got) != large {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+	if client.http.Timeout == 0 {
+		t.Error("every question is patient now")
 	}
 }
 
