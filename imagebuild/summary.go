@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"keelson/imagebuild/definition"
 	"keelson/imagebuild/input"
 	"keelson/imagebuild/input/gobuild"
 	"keelson/imagebuild/kernel"
@@ -115,17 +116,29 @@ func summarizeArtefacts(config Config) error {
 	fmt.Fprintf(table, "\nartefact\tMB of the last build\t\n")
 	s := &state{config: config}
 	for _, name := range config.Artefacts {
-		file := config.Out
-		for _, f := range formats() {
-			if f.name == name {
-				file = s.artefact(f.ext)
+		for _, file := range s.filesOf(name) {
+			size := "not built yet"
+			if info, err := os.Stat(file); err == nil {
+				size = fmt.Sprintf("%.1f", float64(info.Size())/1e6)
 			}
+			fmt.Fprintf(table, "%s\t%s\t\n", file, size)
 		}
-		size := "not built yet"
-		if info, err := os.Stat(file); err == nil {
-			size = fmt.Sprintf("%.1f", float64(info.Size())/1e6)
-		}
-		fmt.Fprintf(table, "%s\t%s\t\n", file, size)
 	}
 	return table.Flush()
+}
+
+// filesOf are the files of an artefact.
+func (s *state) filesOf(artefact string) []string {
+	switch artefact {
+	case definition.ISO:
+		return []string{s.artefact(".iso")}
+	case definition.PXE:
+		return []string{s.artefact(pxeUKIExt), s.artefact(pxeKernelExt), s.artefact(pxeInitrdExt), s.artefact(pxeScriptExt)}
+	}
+	for _, f := range formats() {
+		if f.name == artefact {
+			return []string{s.artefact(f.ext)}
+		}
+	}
+	return []string{s.config.Out}
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"keelson/imagebuild/definition"
 )
 
 func say(t *testing.T, args ...string) (string, error) {
@@ -100,6 +102,29 @@ func TestPartsDir(t *testing.T) {
 	for name, want := range map[string]string{"keelson": "build/amd64", "keelson-metal": "build/amd64-metal", "mine": "build/amd64-mine"} {
 		if got := partsDir(name, "amd64"); got != want {
 			t.Errorf("partsDir(%s): got %s, want %s", name, got, want)
+		}
+	}
+}
+
+// Every artefact that can be asked for has files of its own.
+func TestFilesOfArtefacts(t *testing.T) {
+	s := &state{config: Config{Out: "build/x.raw"}}
+	seen := map[string]string{}
+	for _, name := range definition.Artefacts() {
+		files := s.filesOf(name)
+		if len(files) == 0 {
+			t.Errorf("%s: no file", name)
+		}
+		for _, file := range files {
+			if other, ok := seen[file]; ok {
+				t.Errorf("%s and %s are both %s", name, other, file)
+			}
+			seen[file] = name
+		}
+	}
+	for file, want := range map[string]string{"build/x.raw": "raw", "build/x.raw.zst": "zst", "build/x.iso": "iso", "build/x.pxe.efi": "pxe", "build/x.ipxe": "pxe"} {
+		if seen[file] != want {
+			t.Errorf("%s: is of %q, want %s", file, seen[file], want)
 		}
 	}
 }
