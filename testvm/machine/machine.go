@@ -8,6 +8,7 @@
 package machine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,12 +25,14 @@ import (
 	"keelson/testvm/qemu"
 )
 
-// Config is one machine. Image, Dir and Accel must be given.
+// Config is one machine. Dir and Accel must be given.
 type Config struct {
 	Dir      string   // its files; made, and emptied of a machine that was there
-	Image    string   // the image; "": no disk, for a machine that starts over the network
+	Image    string   // the image; "": with a medium an empty disk, else no disk, for a machine that starts over the network
 	Format   string   // of the image, as QEMU calls it; raw where empty
 	Bus      qemu.Bus // where the image is plugged in
+	Medium   string   // an ISO beside the disk, which the firmware starts after it
+	Insert   qemu.Bus // where that is plugged in
 	Boot     string   // vmlinuz, initrd and cmdline, for a direct start
 	Accel    string   // of qemu.Probe
 	Arch     string   // of the image; amd64 where empty
@@ -98,7 +101,7 @@ func New(ctx context.Context, c Config) (*Machine, error) {
 		c.Arch = "amd64"
 	}
 	if c.Boot == "" {
-		c.Boot = filepath.Join(filepath.Dir(c.Image), c.Arch)
+		c.Boot = filepath.Join(filepath.Dir(cmp.Or(c.Image, c.Medium)), c.Arch)
 	}
 	if c.Format == "" {
 		c.Format = "raw"
@@ -118,13 +121,11 @@ func (m *Machine) prepare(ctx context.Context) error {
 	if err := m.lock(); err != nil {
 		return err
 	}
-	if m.config.Image != "" {
-		if err := m.pin(ctx); err != nil {
-			return err
-		}
-		if err := qemu.CreateOverlay(ctx, m.path("image"), m.config.Format, m.path("disk.qcow2"), m.config.DiskSize); err != nil {
-			return err
-		}
+	if err := m.pin(ctx); err != nil {
+		return err
+	}
+	if err := m.makeDisk(ctx); err != nil {
+		return err
 	}
 	if err := m.Reseed(m.config.Seed); err != nil {
 		return err
@@ -164,15 +165,20 @@ func (m *Machine) prepare(ctx context.Context) error {
 // beside the machine puts another in its place, and a disk over another image
 // than yesterday's would be a broken one. The same goes for a direct start.
 func (m *Machine) pin(ctx context.Context) error {
-	own := m.path("image")
-	if err := os.Remove(own); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	if err := os.Link(m.config.Image, own); errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%w: build the image first (make image)", err)
-	} else if err != nil { // another file system
-		if out, err := exec.CommandContext(ctx, "cp", "--sparse=always", m.config.Image, own).CombinedOutput(); err != nil {
-			return fmt.Errorf("copy image: %w: %s", err, out)
+	for name, file := range map[string]string{"image": m.config.Image, "medium.iso": m.config.Medium} {
+		if file == "" {
+			continue
+		}
+		own := m.path(name)
+		if err := os.Remove(own); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if err := os.Link(file, own); errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("%w: build the image first (make image)", err)
+		} else if err != nil { // another file system
+			if out, err := exec.CommandContext(ctx, "cp", "--sparse=always", file, own).CombinedOutput(); err != nil {
+				return fmt.Errorf("copy image: %w: %s", err, out)
+			}
 		}
 	}
 	if m.config.Firmware != qemu.Direct {
@@ -184,6 +190,20 @@ func (m *Machine) pin(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// hasDisk tells of a machine that starts over the network.
+func (m *Machine) hasDisk() bool { return m.config.Image != "" || m.config.Medium != "" }
+
+// makeDisk makes the disk over the image, or an empty one.
+func (m *Machine) makeDisk(ctx context.Context) error {
+	switch {
+	case !m.hasDisk():
+		return nil
+	case m.config.Image == "":
+		return qemu.CreateDisk(ctx, m.path("disk.qcow2"), m.config.DiskSize)
+	}
+	return qemu.CreateOverlay(ctx, m.path("image"), m.config.Format, m.path("disk.qcow2"), m.config.DiskSize)
 }
 
 // lock refuses a second machine in the same folder.
@@ -242,6 +262,23 @@ func overwrite(from, to string) error {
 	return f.Close()
 }
 
+// Unseed empties the seed's volume. The machine must be off.
+func (m *Machine) Unseed() error {
+	info, err := os.Stat(m.path("cidata.img"))
+	if err != nil {
+		return fmt.Errorf("empty the seed: %w", err)
+	}
+	if err := os.WriteFile(m.path("cidata.img"), make([]byte, info.Size()), 0o600); err != nil {
+		return fmt.Errorf("empty the seed: %w", err)
+	}
+	return nil
+}
+
+// Refit changes memory and firmware of a machine that is off. UEFI must have been its firmware from the beginning.
+func (m *Machine) Refit(memory int, firmware qemu.Firmware) {
+	m.config.Memory, m.config.Firmware = memory, firmware
+}
+
 // Start switches the machine on.
 func (m *Machine) Start(ctx context.Context) error {
 	c := qemu.Config{
@@ -253,10 +290,13 @@ func (m *Machine) Start(ctx context.Context) error {
 		},
 		Network: true, Forwards: m.ports, SMBIOS: m.config.SMBIOS, UserNet: m.config.UserNet, NetBoot: m.config.NetBoot,
 	}
-	if m.config.Image == "" {
+	if !m.hasDisk() {
 		c.Disks = c.Disks[1:]
 	}
 	c.Disks = append(c.Disks, m.config.Disks...)
+	if m.config.Medium != "" {
+		c.Disks = append(c.Disks, qemu.Disk{Path: m.path("medium.iso"), Format: "raw", Bus: m.config.Insert, ReadOnly: true, Serial: "medium"})
+	}
 	if m.config.LAN != nil {
 		c.Cards = []qemu.Card{{Netdev: m.config.LAN.Netdev, MAC: m.config.MAC}}
 	}

@@ -27,6 +27,14 @@ func CreateOverlay(ctx context.Context, base, format, path string, size int64) e
 	return nil
 }
 
+// CreateDisk makes an empty qcow2 disk.
+func CreateDisk(ctx context.Context, path string, size int64) error {
+	if out, err := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", path, fmt.Sprint(size)).CombinedOutput(); err != nil {
+		return fmt.Errorf("disk %s: qemu-img: %w: %s", path, err, out)
+	}
+	return nil
+}
+
 // Flatten writes the content of a disk as a raw file, holes kept.
 func Flatten(ctx context.Context, disk, raw string) error {
 	cmd := exec.CommandContext(ctx, "qemu-img", "convert", "-q", "-U", "-O", "raw", disk, raw)

@@ -24,7 +24,7 @@ var (
 	flagArch  = flag.String("arch", "amd64", "of the image: amd64 or arm64")
 	flagImage = flag.String("image", "", "the raw image; ../../build/keelson-<arch>.raw where empty")
 	flagSeed  = flag.Uint64("seed", 0, "of the random moments of scenario 4; 0 takes a new one")
-	flagCuts  = flag.Int("cuts", 2, "power cuts of each kind in scenario 4")
+	flagCuts  = flag.Int("cuts", 2, "power cuts of each kind in scenario 4, and tenths of those at random moments of an installation")
 	flagKeep  = flag.Bool("keep-disks", false, "keep the disks of machines that failed")
 	flagScale = flag.Float64("patience", 1, "multiplies every deadline")
 )

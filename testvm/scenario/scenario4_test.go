@@ -46,6 +46,14 @@ func TestScenario4PowerCut(t *testing.T) {
 // the clock: the moment must not hang on anything that the guest does.
 func cutAfter(t *testing.T, m *machine.Machine, after time.Duration) {
 	t.Helper()
+	if !cutUnlessEnded(t, m, after) {
+		t.Fatalf("the machine ended before the power cut; its last lines:\n%s", m.Console().Tail(30))
+	}
+}
+
+// cutUnlessEnded is cutAfter for a machine that may end by itself before.
+func cutUnlessEnded(t *testing.T, m *machine.Machine, after time.Duration) bool {
+	t.Helper()
 	t.Logf("power cut %.3f s from now", after.Seconds())
 	moment := time.NewTimer(after)
 	defer moment.Stop()
@@ -59,13 +67,14 @@ func cutAfter(t *testing.T, m *machine.Machine, after time.Duration) {
 	select {
 	case <-moment.C:
 	case <-ended:
-		t.Fatalf("the machine ended before the power cut; its last lines:\n%s", m.Console().Tail(30))
+		return false
 	}
 	cancel()
 	<-ended
 	if err := m.PowerCut(within(t, time.Minute)); err != nil {
 		t.Fatal(err)
 	}
+	return true
 }
 
 // record are the objects whose creation the apiserver has acknowledged.
