@@ -1,6 +1,6 @@
 // Package nodeobject looks after this machine's Node object: it puts RKE2's labels and annotations on it and tells
 // when it is Ready, by a watch on that one object. It never registers the Node (the kubelet does) and never touches
-// what other owners keep there.
+// what other owners keep there. How Nodes are listed and followed stands here too, for all who do.
 package nodeobject
 
 import (
@@ -13,11 +13,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/cache"
 	watchtools "k8s.io/client-go/tools/watch"
 )
 
@@ -82,18 +80,9 @@ func isReady(node *corev1.Node) bool {
 // until watches the one Node and returns it as soon as done holds.
 func until(ctx context.Context, client kubernetes.Interface, name string, done func(*corev1.Node) bool) (*corev1.Node, error) {
 	selector := fields.OneTermEqualSelector("metadata.name", name).String()
-	lw := &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			o.FieldSelector = selector
-			return client.CoreV1().Nodes().List(ctx, o)
-		},
-		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			o.FieldSelector = selector
-			return client.CoreV1().Nodes().Watch(ctx, o)
-		},
-	}
+	lw := ListWatch(client, func(o *metav1.ListOptions) { o.FieldSelector = selector })
 	var found *corev1.Node
-	_, err := watchtools.UntilWithSync(ctx, cache.ToListWatcherWithWatchListSemantics(lw, client), &corev1.Node{}, nil, func(event watch.Event) (bool, error) {
+	_, err := watchtools.UntilWithSync(ctx, lw, &corev1.Node{}, nil, func(event watch.Event) (bool, error) {
 		node, ok := event.Object.(*corev1.Node)
 		if !ok || event.Type == watch.Deleted || !done(node) {
 			return false, nil
