@@ -282,3 +282,32 @@ func TestConnector(t *testing.T) {
 		t.Errorf("a failed connection gives %+v, %v; want nil and the error", remote, err)
 	}
 }
+
+// TestWhatToDo: an answer that an operator can do something about says what.
+func TestWhatToDo(t *testing.T) {
+	for code, want := range map[string]string{
+		"NoSuchBucket": "correct etcd-s3-bucket", "AccessDenied": "no right to do this", "InvalidAccessKeyId": "correct etcd-s3-access-key",
+		"SignatureDoesNotMatch": "etcd-s3-secret-key", "RequestTimeTooSkewed": "clock is off",
+	} {
+		f, c := serve(t)
+		s := connect(t, c)
+		f.refuse = func(*http.Request) (int, string) { return 403, code }
+		if _, err := s.List(t.Context()); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "/backups: ") {
+			t.Errorf("%s: got %v, want %q", code, err, want)
+		}
+	}
+}
+
+func TestBucketLookup(t *testing.T) {
+	for _, text := range []string{"", "auto", "dns", "path"} {
+		if _, err := bucketLookup(text); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	if _, err := bucketLookup("DNS"); !errors.Is(err, etcdsnapshot.ErrRequest) {
+		t.Errorf("another word: got %v", err)
+	}
+	if s := (&Store{config: etcdsnapshot.S3Config{Retention: 7}}); s.Retention() != 7 {
+		t.Errorf("keeps %d, want 7", s.Retention())
+	}
+}
