@@ -1,7 +1,7 @@
 // Package kubelet renders what the kubelet is started with: its drop-in configuration and its arguments, as RKE2 has
 // them (k3s pkg/daemons/agent/agent_linux.go; rancher/rke2 pkg/executor/staticpod).
 //
-// It starts nothing and writes nothing. Params are filled by node/server from node/config; node/process runs the
+// It starts nothing and writes nothing; volumes that a kubelet has left from before a boot are all it takes away. Params are filled by node/server from node/config; node/process runs the
 // kubelet with the result.
 package kubelet
 

@@ -14,6 +14,7 @@ import (
 	"keelson/node/config"
 	"keelson/node/etcd"
 	"keelson/node/file"
+	"keelson/node/kubelet"
 	"keelson/node/staticpod"
 )
 
@@ -29,7 +30,7 @@ func (s *Server) removeStalePods(context.Context) error {
 			return err
 		}
 	}
-	if err := s.removeStaleVolumes(); err != nil {
+	if err := kubelet.RemoveStaleVolumes(s.places.kubelet); err != nil {
 		s.log.Warn("the kubelet will wait for kube-apiserver before it starts it", "error", err)
 	}
 	if err := os.MkdirAll(filepath.Dir(s.places.started), 0o755); err != nil {

@@ -365,24 +365,6 @@ func TestCertificatesOutliveGuessing(t *testing.T) {
 	}
 }
 
-func FuzzBodies(f *testing.F) {
-	f.Add([]byte(`{"newToken":"x"}`), "10.0.0.1,::1")
-	f.Fuzz(func(t *testing.T, body []byte, list string) {
-		if next, err := parseToken(body); err == nil && next != "" {
-			if _, err := token.ServerPassword(next); err != nil {
-				t.Error("took what is no token")
-			}
-		}
-		if all, err := parseAddresses(list); err == nil {
-			for _, a := range all {
-				if !a.IsValid() || a.Is4In6() || a.Zone() != "" {
-					t.Errorf("took %v", a)
-				}
-			}
-		}
-	})
-}
-
 // leafOf is the certificate at the head of an answer.
 func leafOf(t testing.TB, chain string) *x509.Certificate {
 	t.Helper()
