@@ -31,6 +31,7 @@ type Config struct {
 	Image    string   // the image; "": with a medium an empty disk, else no disk, for a machine that starts over the network
 	Format   string   // of the image, as QEMU calls it; raw where empty
 	Bus      qemu.Bus // where the image is plugged in
+	Sector   int      // bytes of the disk's sectors; 512 where 0
 	Medium   string   // an ISO beside the disk, which the firmware starts after it
 	Insert   qemu.Bus // where that is plugged in
 	Boot     string   // vmlinuz, initrd and cmdline, for a direct start
@@ -285,7 +286,7 @@ func (m *Machine) Start(ctx context.Context) error {
 		Binary: qemu.Binary(m.config.Arch), Arch: m.config.Arch, Accel: m.config.Accel, CPUs: m.config.CPUs, Memory: m.config.Memory,
 		Firmware: m.config.Firmware, NoReboot: !m.config.Reboots,
 		Disks: []qemu.Disk{
-			{Path: m.path("disk.qcow2"), Format: "qcow2", Serial: "system", Bus: m.config.Bus, ReadOnly: m.config.Bus == qemu.CD},
+			{Path: m.path("disk.qcow2"), Format: "qcow2", Serial: "system", Bus: m.config.Bus, Sector: m.config.Sector, ReadOnly: m.config.Bus == qemu.CD},
 			{Path: m.path("cidata.img"), Format: "raw", Serial: "cidata"},
 		},
 		Network: true, Forwards: m.ports, SMBIOS: m.config.SMBIOS, UserNet: m.config.UserNet, NetBoot: m.config.NetBoot,

@@ -46,6 +46,7 @@ type Disk struct {
 	Format   string // raw or qcow2
 	ReadOnly bool
 	Serial   string // what the guest reads in /sys/block/*/serial
+	Sector   int    // bytes; 512 where 0
 }
 
 // Forward takes a TCP port of the host's loopback into the guest.
@@ -163,6 +164,9 @@ func (c Config) Args() ([]string, error) {
 		}
 		if c.Firmware != Direct { // the kernel of a direct start has the first place
 			device += fmt.Sprintf(",bootindex=%d", i+first)
+		}
+		if d.Sector != 0 {
+			device += fmt.Sprintf(",logical_block_size=%d,physical_block_size=%d", d.Sector, d.Sector)
 		}
 		if d.Serial != "" {
 			device += ",serial=" + escape(d.Serial)

@@ -42,6 +42,7 @@ func TestArgs(t *testing.T) {
 			for _, bus := range []Bus{SATA, NVMe, SCSI} {
 				c.Disks = append(c.Disks, Disk{Bus: bus, Path: string(bus) + ".qcow2", Format: "qcow2", Serial: string(bus)})
 			}
+			c.Disks = append(c.Disks, Disk{Path: "large.raw", Format: "raw", Sector: 4096})
 		})},
 		{"media-arm64", with(func(c *Config) {
 			c.Binary, c.Arch, c.Firmware, c.Code, c.Vars = Binary("arm64"), "arm64", UEFI, "/usr/share/AAVMF/AAVMF_CODE.fd", "vm/vars.fd"

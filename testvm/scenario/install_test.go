@@ -82,6 +82,21 @@ func TestScenarioInstall(t *testing.T) {
 	}
 }
 
+// To a disk with sectors of 4 KiB, by NVMe, and from it to PID 1's last step.
+func TestScenarioInstallLargeSectors(t *testing.T) {
+	needVM(t)
+	m := installer(t, qemu.UEFI, "{disk: {transport: nvme}}", func(c *machine.Config) { c.Bus, c.Sector = qemu.NVMe, 4096 })
+	start(t, m)
+	restarted(t, m)
+	if err := m.Unseed(); err != nil {
+		t.Fatal(err)
+	}
+	start(t, m)
+	if _, err := m.Booted(within(t, bootLimit)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A disk with data is refused and stays as it is; the same machine installs once user-data names it and says wipe.
 func TestScenarioInstallRefuses(t *testing.T) {
 	needVM(t)
