@@ -3,6 +3,7 @@ package shutdown
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -98,15 +99,16 @@ func Buttons(ctx context.Context, sub *uevent.Subscription, out chan<- Request, 
 		if err != nil {
 			log.Warn("power buttons", "error", err)
 		}
-		for _, node := range nodes {
-			if !listening[node] {
-				listening[node] = true
-				go func() {
-					if err := listen(ctx, node, out); err != nil && ctx.Err() == nil {
-						log.Warn("power button", "device", node, "error", err)
-					}
-				}()
-			}
+		files, err := openNew(nodes, listening)
+		if err != nil {
+			log.Warn("power button", "error", err)
+		}
+		for _, f := range files {
+			go func() {
+				if err := listen(ctx, f, out); err != nil && ctx.Err() == nil {
+					log.Warn("power button", "device", f.Name(), "error", err)
+				}
+			}()
 		}
 		ev, err := sub.Next(ctx)
 		if err != nil {
@@ -116,6 +118,26 @@ func Buttons(ctx context.Context, sub *uevent.Subscription, out chan<- Request, 
 			delete(listening, "/dev/input/"+name)
 		}
 	}
+}
+
+// openNew opens the nodes that nobody listens to yet. /sys shows a device before
+// /dev has its node: such a one is left for the event that tells of it, which
+// comes after both (Linux drivers/base/core.c, device_add).
+func openNew(nodes []string, listening map[string]bool) (files []*os.File, err error) {
+	var errs []error
+	for _, node := range nodes {
+		if listening[node] {
+			continue
+		}
+		f, err := os.Open(node)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("open button: %w", err))
+			continue
+		}
+		listening[node] = true
+		files = append(files, f)
+	}
+	return files, errors.Join(errs...)
 }
 
 // buttonNodes lists the event devices with a power or restart key.
@@ -154,11 +176,7 @@ func hasKey(bitmap string, key int) bool {
 // type, code, value.
 const inputEventSize = 24
 
-func listen(ctx context.Context, node string, out chan<- Request) error {
-	f, err := os.Open(node)
-	if err != nil {
-		return fmt.Errorf("open button: %w", err)
-	}
+func listen(ctx context.Context, f *os.File, out chan<- Request) error {
 	stop := context.AfterFunc(ctx, func() { f.Close() })
 	defer stop()
 	defer f.Close()
