@@ -38,6 +38,7 @@ func verbs() []verb {
 		{"write", "write FILE TEXT: put a file in place, below /proc/1/root for the node's", 2, write},
 		{"remove", "remove FILE...: remove files", 1, remove},
 		{"cat", "cat FILE...: print files, below /proc/1/root for the node's", 1, cat},
+		{"link", "link FILE...: print where symbolic links lead, as they stand", 1, link},
 	}
 }
 
@@ -80,6 +81,18 @@ func write(_ context.Context, args []string) error {
 		return err
 	}
 	return os.Rename(temporary, args[0])
+}
+
+// link does not follow: below /proc/1/root an absolute link would lead out of it.
+func link(_ context.Context, args []string) error {
+	for _, name := range args {
+		to, err := os.Readlink(name)
+		if err != nil {
+			return err
+		}
+		fmt.Println(to)
+	}
+	return nil
 }
 
 func remove(_ context.Context, args []string) error {

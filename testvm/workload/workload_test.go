@@ -161,3 +161,17 @@ func TestPersistEndsWithItsContext(t *testing.T) {
 		t.Errorf("got %v after %d tries, want %v after one", err, calls, context.Canceled)
 	}
 }
+
+// A link that leads nowhere is printed as it stands; what is no link is an error.
+func TestLink(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Symlink("/usr/share/zoneinfo/Etc/UTC", dir+"/localtime"); err != nil {
+		t.Fatal(err)
+	}
+	if err := link(t.Context(), []string{dir + "/localtime"}); err != nil {
+		t.Error(err)
+	}
+	if err := link(t.Context(), []string{dir}); err == nil {
+		t.Error("want no answer for what is no link")
+	}
+}
