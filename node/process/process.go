@@ -125,24 +125,32 @@ func (p *Process) once(ctx context.Context, out io.Writer) error {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 		cmd.WaitDelay = p.cfg.StopTimeout
-		err := cmd.Start()
+		err := p.start(cmd)
 		if err == nil {
-			p.set(cmd.Process)
 			err = cmd.Wait()
-			p.set(nil)
+			p.ended()
 		}
 		done <- err
 	}()
 	return <-done
 }
 
-func (p *Process) set(proc *os.Process) {
+// start holds the lock until the child is known: a signal that comes when it already runs would else be lost.
+func (p *Process) start(cmd *exec.Cmd) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.current = proc
-	if proc != nil {
-		p.starts++
+	if err := cmd.Start(); err != nil {
+		return err
 	}
+	p.current = cmd.Process
+	p.starts++
+	return nil
+}
+
+func (p *Process) ended() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.current = nil
 }
 
 // Signal sends sig to the child, if one runs.
