@@ -27,7 +27,9 @@ func TestMain(m *testing.M) {
 		os.Exit(3)
 	case "stay":
 		fmt.Println("ready")
-		select {}
+		for { // select{} with nothing else to do is an error to the Go runtime
+			_ = syscall.Pause()
+		}
 	}
 }
 

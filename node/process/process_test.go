@@ -30,7 +30,9 @@ func TestMain(m *testing.M) {
 		os.Exit(3)
 	case "stay":
 		os.Stdout.WriteString("pid " + strconv.Itoa(os.Getpid()) + "\n")
-		select {}
+		for { // select{} with nothing else to do is an error to the Go runtime
+			_ = syscall.Pause()
+		}
 	}
 }
 
