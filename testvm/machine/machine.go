@@ -57,6 +57,7 @@ type Config struct {
 	SMBIOS  []string    // what the firmware says of the machine, as -smbios takes it
 	UserNet string      // further settings of user networking
 	NetBoot qemu.NetBoot
+	Beside  func(id string) string // what else is on the wire of user networking, as -netdev takes it
 
 	Reboots bool               // a reset starts the guest again instead of ending QEMU
 	Follow  func(console.Line) // hears every line of the console
@@ -289,7 +290,7 @@ func (m *Machine) Start(ctx context.Context) error {
 			{Path: m.path("disk.qcow2"), Format: "qcow2", Serial: "system", Bus: m.config.Bus, Sector: m.config.Sector, ReadOnly: m.config.Bus == qemu.CD},
 			{Path: m.path("cidata.img"), Format: "raw", Serial: "cidata"},
 		},
-		Network: true, Forwards: m.ports, SMBIOS: m.config.SMBIOS, UserNet: m.config.UserNet, NetBoot: m.config.NetBoot,
+		Network: true, Forwards: m.ports, SMBIOS: m.config.SMBIOS, UserNet: m.config.UserNet, NetBoot: m.config.NetBoot, Beside: m.config.Beside,
 	}
 	if !m.hasDisk() {
 		c.Disks = c.Disks[1:]

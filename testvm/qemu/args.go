@@ -90,6 +90,8 @@ type Config struct {
 	Forwards []Forward
 	UserNet  string // further settings of user networking, "net=192.0.2.0/24"
 	NetBoot  NetBoot
+	// Beside is the value of -netdev for what else is on the wire of user networking; nil where nothing is.
+	Beside   func(id string) string
 	Cards    []Card
 	SMBIOS   []string          // values of -smbios, "type=1,manufacturer=Hetzner"
 	FWCfg    map[string]string // name to file
@@ -188,7 +190,15 @@ func (c Config) Args() ([]string, error) {
 		if c.NetBoot != NoNetBoot {
 			card += ",bootindex=0"
 		}
-		a = append(a, "-netdev", netdev, "-device", card)
+		a = append(a, "-netdev", netdev)
+		if c.Beside != nil { // a hub with three ports: what QEMU offers to connect two networks and a card
+			a = append(a, "-netdev", c.Beside("beside"))
+			for i, plugged := range []string{",netdev=net0", ",netdev=beside", ""} {
+				a = append(a, "-netdev", fmt.Sprintf("hubport,id=hub%d,hubid=0%s", i, plugged))
+			}
+			card = strings.Replace(card, "netdev=net0", "netdev=hub2", 1)
+		}
+		a = append(a, "-device", card)
 	}
 	for i, card := range c.Cards {
 		id := fmt.Sprintf("card%d", i)

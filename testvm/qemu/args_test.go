@@ -56,6 +56,11 @@ func TestArgs(t *testing.T) {
 			c.Firmware, c.Code, c.Vars = UEFI, "/usr/share/OVMF/OVMF_CODE_4M.fd", "vm/vars.fd"
 			c.Network, c.NetBoot, c.UserNet = true, OwnPXE, "tftp=build,bootfile=keelson-amd64.pxe.efi"
 		})},
+		{"http-boot", with(func(c *Config) {
+			c.Firmware, c.Code, c.Vars = UEFI, "/usr/share/OVMF/OVMF_CODE_4M.fd", "vm/vars.fd"
+			c.Network, c.NetBoot = true, OwnPXE
+			c.Beside = func(id string) string { return "dgram,id=" + id + ",local.type=unix" }
+		})},
 		{"direct", with(func(c *Config) {
 			c.Firmware, c.Kernel, c.Initrd, c.Cmdline = Direct, "amd64/vmlinuz", "amd64/initrd", "console=ttyS0 quiet"
 			c.Disks = []Disk{{Path: "disk.qcow2", Format: "qcow2"}}

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -8,12 +9,13 @@ import (
 	"path/filepath"
 	"testing"
 
+	"keelson/testvm/bootserver"
 	"keelson/testvm/machine"
 	"keelson/testvm/qemu"
 )
 
 // A machine without any disk starts over the network, to PID 1's last step: by iPXE with both firmwares, and by the firmware
-// of UEFI alone. The root is in memory, verified as on a disk.
+// of UEFI alone, by PXE and by HTTP. The root is in memory, verified as on a disk.
 func TestScenarioNetworkBoot(t *testing.T) {
 	needVM(t)
 	name := "keelson-" + *flagArch
@@ -29,16 +31,18 @@ func TestScenarioNetworkBoot(t *testing.T) {
 	server := &http.Server{Handler: http.FileServer(http.Dir(the.build))}
 	go server.Serve(listener)
 	t.Cleanup(func() { server.Close() })
-	script := fmt.Sprintf("bootfile=http://%s:%d/%s.ipxe", qemu.HostInGuest, listener.Addr().(*net.TCPAddr).Port, name)
+	url := fmt.Sprintf("http://%s:%d/%s", qemu.HostInGuest, listener.Addr().(*net.TCPAddr).Port, name)
 	for _, c := range []struct {
 		name     string
 		firmware qemu.Firmware
 		by       qemu.NetBoot
 		from     string
+		told     string // the URL that a boot server tells
 	}{
-		{"iPXE by BIOS", qemu.BIOS, qemu.IPXE, script},
-		{"iPXE by UEFI", qemu.UEFI, qemu.IPXE, script},
-		{"UEFI by TFTP", qemu.UEFI, qemu.OwnPXE, "tftp=" + the.build + ",bootfile=" + name + ".pxe.efi"},
+		{"iPXE by BIOS", qemu.BIOS, qemu.IPXE, "bootfile=" + url + ".ipxe", ""},
+		{"iPXE by UEFI", qemu.UEFI, qemu.IPXE, "bootfile=" + url + ".ipxe", ""},
+		{"UEFI by TFTP", qemu.UEFI, qemu.OwnPXE, "tftp=" + the.build + ",bootfile=" + name + ".pxe.efi", ""},
+		{"UEFI by HTTP", qemu.UEFI, qemu.OwnPXE, "", url + ".pxe.efi"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if *flagArch == "arm64" && (c.firmware == qemu.BIOS || c.by == qemu.IPXE) {
@@ -46,6 +50,9 @@ func TestScenarioNetworkBoot(t *testing.T) {
 			}
 			m := newMachine(t, c.firmware, func(config *machine.Config) {
 				config.Image, config.NetBoot, config.UserNet, config.Memory = "", c.by, c.from, 6144
+				if c.told != "" {
+					config.Beside = tell(t, c.told)
+				}
 			})
 			start(t, m)
 			if _, err := m.Booted(within(t, bootLimit)); err != nil {
@@ -53,4 +60,27 @@ func TestScenarioNetworkBoot(t *testing.T) {
 			}
 		})
 	}
+}
+
+// tell puts a boot server on a machine's wire.
+func tell(t *testing.T, url string) func(id string) string {
+	dir, err := os.MkdirTemp("", "boot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := bootserver.New(bootserver.Config{Dir: dir, URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		os.RemoveAll(dir)
+	})
+	return server.Netdev
 }
