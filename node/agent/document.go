@@ -47,12 +47,13 @@ func parseDocument(content []byte) (document, error) {
 	return d, nil
 }
 
-// apply lays the cluster's settings over the machine's, which keep what is the node's own, and resolves the whole.
-func (d document) apply(c config.Config, h config.Host) (config.Config, error) {
+// lay lays the cluster's settings over the machine's, which keep what is the node's own. The result is to be resolved.
+func (d document) lay(c config.Config) (config.Config, error) {
 	c.ClusterDomain = d.ClusterDomain
 	c.DisableCloudController = d.DisableCCM
 	c.EmbeddedRegistry = d.EmbeddedRegistry
 	c.DisableKubeProxy = c.DisableKubeProxy || d.DisableKubeProxy
+	c.DisableControllerManager = true // an agent has none, and does not know how the servers' deals networks out
 	switch d.CNI {
 	case "":
 	case config.CNIFlannel, config.CNINone:
@@ -75,7 +76,7 @@ func (d document) apply(c config.Config, h config.Host) (config.Config, error) {
 	if c.ServiceCIDR, err = prefixes(d.ServiceIPRanges); err != nil {
 		return c, fmt.Errorf("the cluster's networks of services: %w", err)
 	}
-	return c.Resolve(h)
+	return c, nil
 }
 
 // port is where each server's supervisor listens. The server of the settings may be an address before several, with a

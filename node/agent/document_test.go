@@ -42,7 +42,12 @@ func TestDocument(t *testing.T) {
 			func(c config.Config) bool {
 				return c.ClusterDNS[0].String() == "10.96.0.10" && !c.DisableKubeProxy && !c.EmbeddedRegistry
 			}},
-		{"two families", `{"ClusterDomain":"x","ClusterDNSs":["10.96.0.10","fd00:43::a"],"ClusterIPRanges":[` + net4 + `,` + net6 + `],"ServiceIPRanges":[` + svc4 + `,` + svc6 + `]}`, "cni: flannel", nil},
+		{"two families", `{"ClusterDomain":"x","ClusterDNSs":["10.96.0.10","fd00:43::a"],"ClusterIPRanges":[` + net4 + `,` + net6 + `],"ServiceIPRanges":[` + svc4 + `,` + svc6 + `]}`, "",
+			func(c config.Config) bool { return slices.Equal(c.NodeIP, parse("10.0.2.15", "fd00::15")) }},
+		{"IPv6 alone", `{"ClusterDomain":"x","ClusterDNSs":["fd00:43::a"],"ClusterIPRanges":[` + net6 + `],"ServiceIPRanges":[` + svc6 + `]}`, "",
+			func(c config.Config) bool { return slices.Equal(c.NodeIP, parse("fd00::15")) }},
+		{"small shares, which are the servers' to judge", `{"ClusterDomain":"x","ClusterDNSs":["10.96.0.10"],"ClusterIPRanges":[{"IP":"10.42.0.0","Mask":"////gA=="}],"ServiceIPRanges":[` + svc4 + `]}`, "",
+			func(c config.Config) bool { return c.ClusterCIDR[0].String() == "10.42.0.0/25" }},
 		{"no JSON", `hello`, "read the cluster's settings", nil},
 		{"something else", `{"kind":"Status"}`, "is it a server of a cluster", nil},
 		{"null for a network", `{"ClusterDomain":"x","ClusterDNSs":["10.96.0.10"],"ClusterIPRanges":[null],"ServiceIPRanges":[` + svc4 + `]}`, "networks of pods: one is missing", nil},
@@ -55,7 +60,10 @@ func TestDocument(t *testing.T) {
 			settings.NodeName = "w-1"
 			d, err := parseDocument([]byte(c.text))
 			if err == nil {
-				settings, err = d.apply(settings, h)
+				settings, err = d.lay(settings)
+			}
+			if err == nil {
+				settings, err = settings.Resolve(h)
 			}
 			if c.fails != "" {
 				if err == nil || !strings.Contains(err.Error(), c.fails) {
@@ -70,6 +78,15 @@ func TestDocument(t *testing.T) {
 	}
 }
 
+// applied is what an agent does with the document, once the machine has its addresses.
+func applied(d document, own config.Config, h config.Host) (config.Config, error) {
+	c, err := d.lay(own)
+	if err != nil {
+		return c, err
+	}
+	return c.Resolve(h)
+}
+
 // What the node's own settings switch off stays off, and what only the cluster decides is not theirs.
 func TestDocumentAndOwnSettings(t *testing.T) {
 	own := config.Default()
@@ -78,7 +95,7 @@ func TestDocumentAndOwnSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := d.apply(own, config.Host{Addresses: parse("10.0.2.15")})
+	got, err := applied(d, own, config.Host{Addresses: parse("10.0.2.15")})
 	if err != nil || !got.DisableKubeProxy || got.ClusterDomain != "x" {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -94,7 +111,7 @@ func FuzzDocument(f *testing.F) {
 		}
 		settings := config.Default()
 		settings.NodeName = "w-1"
-		got, err := d.apply(settings, config.Host{Addresses: parse("10.0.2.15", "fd00::15")})
+		got, err := applied(d, settings, config.Host{Addresses: parse("10.0.2.15", "fd00::15")})
 		if err == nil && (len(got.ClusterDNS) == 0 || len(got.ClusterCIDR) == 0 || len(got.NodeIP) == 0) {
 			t.Errorf("%s: taken with nothing in it", content)
 		}

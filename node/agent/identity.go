@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"keelson/node/config"
 	"keelson/node/file"
 	"keelson/node/host"
 	"keelson/node/nodepassword"
@@ -21,7 +22,8 @@ import (
 // lookAtHost waits until the machine has an address, and settles the node's name. The rest of the settings is resolved
 // when the cluster's networks are known.
 func (a *Agent) lookAtHost(ctx context.Context) error {
-	h, err := host.Wait(ctx)
+	any := func(h config.Host) bool { return len(h.Addresses) > 0 }
+	h, err := host.Wait(ctx, host.Patience, any)
 	if err != nil {
 		return fmt.Errorf("look at the machine: %w", err)
 	}

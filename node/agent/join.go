@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 
+	"keelson/node/host"
 	"keelson/node/supervisorclient"
 	"keelson/node/token"
 	"keelson/node/trust"
@@ -123,8 +124,17 @@ func (a *Agent) readCluster(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			settings, err := d.apply(a.settings, a.host)
+			settings, err := d.lay(a.settings)
 			if err != nil {
+				return marked{err, errSettings}
+			}
+			// The cluster's families are known now, and the machine may have had an address of one alone.
+			if !settings.Enough(a.host) {
+				if a.host, err = host.Wait(ctx, host.Patience, settings.Enough); err != nil {
+					return err
+				}
+			}
+			if settings, err = settings.Resolve(a.host); err != nil {
 				return marked{err, errSettings}
 			}
 			a.settings, a.port = settings, d.port()

@@ -25,7 +25,7 @@ func TestNetworkOfTheCluster(t *testing.T) {
 			}
 			own := config.Default()
 			own.CNI, own.Server, own.Token = c.own, "https://10.0.0.1:9345", "secret"
-			got, err := d.apply(own, config.Host{Name: "agent-1", Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.9")}})
+			got, err := applied(d, own, config.Host{Name: "agent-1", Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.9")}})
 			switch {
 			case c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)):
 				t.Errorf("got %v, want %s", err, c.err)

@@ -39,6 +39,10 @@ type Critical struct {
 	ServiceIPRange        *net.IPNet   `key:"service-cidr"`
 	ServiceIPRanges       []*net.IPNet `key:"service-cidr"`
 	SupervisorMetrics     bool         `key:"supervisor-metrics"`
+
+	// PodNetworkBackend is ours alone, for FlannelBackend says the same in every cluster of RKE2: two servers that differ
+	// would write two configurations of one network in turn. Empty without flannel.
+	PodNetworkBackend string `json:",omitempty" key:"flannel-backend"`
 }
 
 // Of takes the settings out of a resolved configuration. What RKE2 fixes for every server, Keelson says alike: flannel
@@ -56,6 +60,9 @@ func Of(c config.Config) Critical {
 		FlannelBackend:     "none",
 		EgressSelectorMode: c.EgressSelectorMode,
 		SupervisorMetrics:  c.SupervisorMetrics,
+	}
+	if c.CNI == config.CNIFlannel {
+		critical.PodNetworkBackend = c.FlannelBackend
 	}
 	for _, a := range c.ClusterDNS {
 		critical.ClusterDNSs = append(critical.ClusterDNSs, a.AsSlice())
@@ -113,7 +120,7 @@ func Check(ours Critical, document []byte) error {
 	for i := range a.NumField() {
 		field := a.Type().Field(i)
 		key, x, y := field.Tag.Get("key"), text(a.Field(i)), text(b.Field(i))
-		if x == y || seen[key] || y == `""` && (field.Name == "EgressSelectorMode" || field.Name == "EncryptProvider") {
+		if x == y || seen[key] || y == `""` && mayBeOpen(field.Name) {
 			continue
 		}
 		seen[key] = true
@@ -123,6 +130,11 @@ func Check(ours Critical, document []byte) error {
 		return &ErrDiffers{All: all}
 	}
 	return nil
+}
+
+// mayBeOpen tells which settings another server need not know of.
+func mayBeOpen(field string) bool {
+	return field == "EgressSelectorMode" || field == "EncryptProvider" || field == "PodNetworkBackend"
 }
 
 // text writes a value as a person would in config.yaml.

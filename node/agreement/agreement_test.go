@@ -86,6 +86,8 @@ func TestEachDifferenceIsNamed(t *testing.T) {
 		{`"EgressSelectorMode":""`, ""},
 		{`"EmbeddedRegistry":true`, "embedded-registry is false here and true in the cluster"},
 		{`"FlannelBackend":"vxlan"`, `flannel-backend is "none" here and "vxlan" in the cluster`},
+		{`"PodNetworkBackend":"host-gw"`, `flannel-backend is "vxlan" here and "host-gw" in the cluster`},
+		{`"PodNetworkBackend":""`, ""},
 		{`"SupervisorMetrics":true`, "supervisor-metrics is false here and true in the cluster"},
 		{`"HTTPSPort":7443`, ""},
 	} {

@@ -76,6 +76,14 @@ const (
 	CNINone    = "none"
 )
 
+// How flannel carries what pods of different nodes send each other, by k3s's names: in VXLAN, encrypted by WireGuard in
+// the kernel, or as it is, along routes, between nodes of one Ethernet.
+const (
+	FlannelVXLAN     = "vxlan"
+	FlannelWireGuard = "wireguard-native"
+	FlannelHostGW    = "host-gw"
+)
+
 // How kube-apiserver reaches kubelets: through the tunnels that nodes keep to each server, or on its own.
 const (
 	EgressAgent    = "agent"
@@ -108,6 +116,7 @@ type Config struct {
 	ClusterDNS           []netip.Addr   // cluster-dns; Resolve: tenth address of each service-cidr
 	ClusterDomain        string         // cluster-domain
 	CNI                  string         // cni: CNIFlannel or CNINone
+	FlannelBackend       string         // flannel-backend: FlannelVXLAN, FlannelWireGuard or FlannelHostGW
 
 	// Node.
 	NodeName              string       // node-name; Resolve: host name
@@ -187,6 +196,7 @@ func Default() Config {
 		ServiceNodePortRange:      PortRange{First: 30000, Last: 32767},
 		ClusterDomain:             "cluster.local",
 		CNI:                       CNIFlannel,
+		FlannelBackend:            FlannelVXLAN,
 		EgressSelectorMode:        EgressAgent,
 		WriteKubeconfig:           "/etc/rancher/rke2/rke2.yaml",
 		WriteKubeconfigMode:       0o600,

@@ -129,7 +129,7 @@ func TestLoadOfNothingIsDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !reflect.DeepEqual(got, Config{origin: nil, DataDir: "/var/lib/rancher/rke2", ServiceNodePortRange: PortRange{30000, 32767}, ClusterDomain: "cluster.local",
-		CNI: "flannel", EgressSelectorMode: "agent", WriteKubeconfig: "/etc/rancher/rke2/rke2.yaml", WriteKubeconfigMode: 0o600, PrivateRegistry: "/etc/rancher/rke2/registries.yaml", SecretsEncryptionProvider: "aescbc",
+		CNI: "flannel", FlannelBackend: "vxlan", EgressSelectorMode: "agent", WriteKubeconfig: "/etc/rancher/rke2/rke2.yaml", WriteKubeconfigMode: 0o600, PrivateRegistry: "/etc/rancher/rke2/registries.yaml", SecretsEncryptionProvider: "aescbc",
 		SnapshotName: "etcd-snapshot", SnapshotSchedule: "0 */12 * * *", SnapshotRetention: 5, S3: S3{Region: "us-east-1", Timeout: "5m0s", Retention: 5}}) {
 		t.Errorf("got %+v", got)
 	}
@@ -159,7 +159,7 @@ func TestProblems(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
 		{"unknown with a neighbour", "debug: true\ntls-sans: [a]", "line 2: tls-sans: is not a known key; did you mean tls-san?"},
 		{"unknown without one", "frobnicate: 1", "line 1: frobnicate: is not a known key; remove it"},
-		{"k3s key", "flannel-backend: host-gw", "line 1: flannel-backend: is a key of k3s that RKE2 does not have; remove it"},
+		{"k3s key", "flannel-iface: eth0", "line 1: flannel-iface: is a key of k3s that RKE2 does not have; remove it"},
 		{"join address", "\nserver: https://x:9345", ""},
 		{"snapshots kept", "etcd-snapshot-retention: many", `line 1: etcd-snapshot-retention: is "many"; write a number`},
 		{"snapshots kept, below none", "etcd-snapshot-retention: -1", `line 1: etcd-snapshot-retention: is "-1"; write a number`},

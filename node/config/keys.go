@@ -42,6 +42,7 @@ func honoured() []Key {
 		{Name: "cluster-dns", Doc: "address of the cluster's DNS, inside service-cidr", split: true, bind: func(c *Config) any { return &c.ClusterDNS }},
 		{Name: "cluster-domain", Doc: "DNS domain of the cluster", check: dnsName, bind: func(c *Config) any { return &c.ClusterDomain }},
 		{Name: "cni", Doc: "pod network: flannel or none", split: true, check: cni, bind: func(c *Config) any { return &c.CNI }},
+		{Name: "flannel-backend", Doc: "how flannel carries what pods send to other nodes: vxlan, wireguard-native (encrypted) or host-gw (plain routes, nodes of one Ethernet); k3s's key", check: flannelBackend, bind: func(c *Config) any { return &c.FlannelBackend }},
 
 		{Name: "write-kubeconfig", Doc: "path of the administrator's kubeconfig", check: absolute, bind: func(c *Config) any { return &c.WriteKubeconfig }},
 		{Name: "write-kubeconfig-mode", Doc: "mode of that file, octal", bind: func(c *Config) any { return &c.WriteKubeconfigMode }},

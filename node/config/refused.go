@@ -61,7 +61,7 @@ func refused() []Key {
 func k3sKeys() []string {
 	return []string{
 		"advertise-port", "cluster-init", "cluster-secret", "default-local-storage-path", "disable-helm-controller",
-		"disable-network-policy", "docker", "flannel-backend", "flannel-cni-conf", "flannel-conf", "flannel-external-ip",
+		"disable-network-policy", "docker", "flannel-cni-conf", "flannel-conf", "flannel-external-ip",
 		"flannel-iface", "flannel-ipv6-masq", "https-listen-port", "no-deploy", "no-flannel", "prefer-bundled-bin",
 		"rootless", "vpn-auth", "vpn-auth-file",
 	}

@@ -45,9 +45,7 @@ func TestResolveDefaults(t *testing.T) {
 }
 
 func TestResolveOfIPv6Node(t *testing.T) {
-	c := Default()
-	c.CNI = CNINone
-	c, err := c.Resolve(Host{Name: "n", Addresses: addrs("2001:db8::5")})
+	c, err := Default().Resolve(Host{Name: "n", Addresses: addrs("2001:db8::5")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,19 +54,8 @@ func TestResolveOfIPv6Node(t *testing.T) {
 	}
 }
 
-// flannel's settings hold one IPv4 network: a second family would be lost in silence.
-func TestResolveRefusesIPv6WithFlannel(t *testing.T) {
-	c := Default()
-	c.ClusterCIDR, c.ServiceCIDR = prefixes("10.1.0.0/16", "fd00:1::/56"), prefixes("10.2.0.0/16", "fd00:2::/112")
-	_, err := c.Resolve(Host{Name: "n", Addresses: addrs("192.0.2.1", "2001:db8::1")})
-	if err == nil || !strings.Contains(err.Error(), "cluster-cidr: has an IPv6 network") {
-		t.Errorf("got %v, want cluster-cidr refused", err)
-	}
-}
-
 func TestResolveOfTwoFamilies(t *testing.T) {
 	c := Default()
-	c.CNI = CNINone
 	c.ClusterCIDR = prefixes("10.1.0.0/16", "fd00:1::/56")
 	c.ServiceCIDR = prefixes("10.2.0.0/16", "fd00:2::/112")
 	c.NodeExternalIP = addrs("203.0.113.9")
@@ -91,7 +78,7 @@ func TestValidate(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
 		{"dns outside", "debug: true\ncluster-dns: 10.96.0.10", "line 2: cluster-dns: 10.96.0.10 is not in service-cidr"},
 		{"overlap", "cluster-cidr: 10.0.0.0/8", "overlap"},
-		{"families of networks", "service-cidr: fd00:2::/112", "not of the same address families"},
+		{"families of networks", "cluster-cidr: 10.42.0.0/16\nservice-cidr: fd00:2::/112", "line 2: service-cidr: is IPv6 and cluster-cidr is IPv4; make them of the same families, in the same order"},
 		{"families of the node", "node-ip: fd00::1\ncluster-cidr: 10.42.0.0/16\nservice-cidr: 10.43.0.0/16", "line 1: node-ip: has an address of a family that cluster-cidr lacks"},
 		{"two of a family", "cluster-cidr: [10.1.0.0/16, 10.2.0.0/16]", "has 2 values; give one, or one IPv4 and one IPv6"},
 		{"large services", "service-cidr: 10.96.0.0/11", "between 2^4 and 2^20"},

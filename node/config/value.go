@@ -90,6 +90,18 @@ func cni(s string) error {
 	return fmt.Errorf("is %q; write flannel or none", s)
 }
 
+func flannelBackend(s string) error {
+	switch s {
+	case FlannelVXLAN, FlannelWireGuard, FlannelHostGW:
+		return nil
+	case "none":
+		return errors.New("none is written cni: none here; remove this key and write that")
+	case "wireguard":
+		return errors.New("is wireguard; write wireguard-native")
+	}
+	return fmt.Errorf("is %q; write vxlan, wireguard-native or host-gw", s)
+}
+
 func provider(s string) error {
 	if s != "aescbc" && s != "secretbox" {
 		return fmt.Errorf("is %q; write aescbc or secretbox", s)

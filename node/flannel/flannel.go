@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"strings"
 	"sync"
 
 	"github.com/flannel-io/flannel/pkg/backend"
 	_ "github.com/flannel-io/flannel/pkg/backend/hostgw" // backends register themselves
 	_ "github.com/flannel-io/flannel/pkg/backend/vxlan"
+	_ "github.com/flannel-io/flannel/pkg/backend/wireguard"
 	"github.com/flannel-io/flannel/pkg/ip"
 	"github.com/flannel-io/flannel/pkg/ipmatch"
 	"github.com/flannel-io/flannel/pkg/subnet"
@@ -41,14 +44,18 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	klog.InfoS("Using interface", "name", iface.Iface.Name, "address", iface.IfaceAddr, "public", iface.ExtAddr, "backend", config.BackendType)
+	klog.InfoS("Using interface", "name", iface.Iface.Name, "address", iface.IfaceAddr, "public", iface.ExtAddr,
+		"address6", iface.IfaceV6Addr, "public6", iface.ExtV6Addr, "backend", config.BackendType)
+	if err := leaveOthers(config, iface.Iface.Index); err != nil {
+		return fmt.Errorf("undo what another backend did: %w", err)
+	}
 
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel(nil) // before the wait above: everything that runs ends with ctx
 	kind, err := backend.NewManager(ctx, manager, iface).GetBackend(config.BackendType)
 	if err != nil {
-		return fmt.Errorf("choose backend %q: %w; vxlan and host-gw are there", config.BackendType, err)
+		return fmt.Errorf("choose backend %q: %w; vxlan, wireguard and host-gw are there", config.BackendType, err)
 	}
 	network, err := kind.RegisterNetwork(ctx, &running, config)
 	if err != nil {
@@ -86,11 +93,24 @@ func externalInterface(ctx context.Context, o Options, manager subnet.Manager, c
 	if v4, v6 := manager.GetStoredPublicIP(ctx); v4 != "" || v6 != "" {
 		o.PublicIP, o.PublicIPv6 = or(v4, o.PublicIP), or(v6, o.PublicIPv6)
 	}
-	public := ipmatch.PublicIPOpts{PublicIP: o.PublicIP, PublicIPv6: o.PublicIPv6}
 	var errs []error
 	for _, try := range o.candidates() {
+		public := ipmatch.PublicIPOpts{PublicIP: o.PublicIP, PublicIPv6: o.PublicIPv6}
+		own6 := try.six != "" && config.EnableIPv6
+		if own6 {
+			public.PublicIPv6 = try.six // how upstream is told which address of an interface to use
+		}
+		if own6 && !config.EnableIPv4 {
+			try.name = try.six
+		}
 		iface, err := ipmatch.LookupExtIface(try.name, try.regex, try.reach, stack, public)
 		if err == nil && iface != nil {
+			if own6 && o.PublicIPv6 != "" {
+				iface.ExtV6Addr = net.ParseIP(o.PublicIPv6)
+			}
+			if !config.EnableIPv4 {
+				iface.IfaceAddr = nil // upstream leaves the address of IPv6 there, and host-gw takes the difference to none for NAT
+			}
 			return iface, nil
 		}
 		errs = append(errs, err)
@@ -98,13 +118,19 @@ func externalInterface(ctx context.Context, o Options, manager subnet.Manager, c
 	return nil, fmt.Errorf("find interface to other nodes: %w", errors.Join(errs...))
 }
 
-// candidate is one way to name an interface; all empty means that of the default route.
-type candidate struct{ name, regex, reach string }
+// candidate is one way to name an interface; all empty means that of the default route. six is the address of IPv6 to
+// use on it, where name is one of IPv4.
+type candidate struct{ name, six, regex, reach string }
 
 func (o Options) candidates() []candidate {
 	var all []candidate
 	for _, name := range o.Interfaces {
-		all = append(all, candidate{name: name})
+		// Two addresses, one of each family, as status.hostIPs of a pod has them.
+		a, b, _ := strings.Cut(name, ",")
+		if ip := net.ParseIP(a); b != "" && ip != nil && ip.To4() == nil {
+			a, b = b, a
+		}
+		all = append(all, candidate{name: a, six: b})
 	}
 	for _, regex := range o.InterfaceRegexes {
 		all = append(all, candidate{regex: regex})

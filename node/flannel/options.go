@@ -3,7 +3,7 @@
 //
 // Upstream's main package cannot be linked (one of its backends is not to be had, and its clean-up of iptables ends
 // the program where there is no iptables), so this is a small one on upstream's packages: subnets from the Kubernetes
-// API only, backends vxlan and host-gw, nftables only. Flags, files and environment are upstream's (flannel
+// API only, backends vxlan, wireguard and host-gw, nftables only. Flags, files and environment are upstream's (flannel
 // Documentation/configuration.md). Its input is the network configuration that the add-on's ConfigMap mounts and the
 // Node objects; the CNI plugin node/cni/flannel reads the subnet file that it writes. The bundle runs it.
 package flannel
@@ -48,8 +48,8 @@ func (l *list) Set(value string) error {
 	return nil
 }
 
-// ParseArguments reads the command line. Flags of upstream's that have no meaning here (those of its etcd manager,
-// of iptables and of wireguard) are refused by name, as any unknown flag is.
+// ParseArguments reads the command line. Flags of upstream's that have no meaning here (those of its etcd manager and
+// of iptables) are refused by name, as any unknown flag is.
 func ParseArguments(args []string, out io.Writer) (Options, error) {
 	var o Options
 	f := flag.NewFlagSet("flanneld", flag.ContinueOnError)
@@ -60,7 +60,7 @@ func ParseArguments(args []string, out io.Writer) (Options, error) {
 	f.StringVar(&o.AnnotationPrefix, "kube-annotation-prefix", "flannel.alpha.coreos.com", "prefix of the annotations on nodes")
 	f.StringVar(&o.NetConf, "net-config-path", "/etc/kube-flannel/net-conf.json", "network configuration")
 	f.BoolVar(&o.SetNetworkUnavailable, "set-node-network-unavailable", true, "clear the node's NetworkUnavailable condition when ready")
-	f.Var(&o.Interfaces, "iface", "interface to use (name or address); may be given several times, the first that fits is taken")
+	f.Var(&o.Interfaces, "iface", "interface to use (name, address, or an IPv4 and an IPv6 address with a comma between them); may be given several times, the first that fits is taken")
 	f.Var(&o.InterfaceRegexes, "iface-regex", "as iface, by regular expression, tried after those")
 	f.StringVar(&o.InterfaceReach, "iface-can-reach", "", "use the interface by which this address is reached")
 	f.StringVar(&o.PublicIP, "public-ip", "", "address by which other nodes reach this one")

@@ -11,6 +11,8 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -18,9 +20,14 @@ import (
 	"keelson/node/config"
 )
 
-// Wait returns the host's name and addresses as soon as it has at least one address, woken by the kernel's own
-// messages about addresses and routes. A host that has one already is answered at once.
-func Wait(ctx context.Context) (config.Host, error) {
+// Patience is for how long a host that has an address may lack what else is wanted of it: an answer of DHCP after that
+// of a router, or the other way round.
+const Patience = 30 * time.Second
+
+// Wait returns the host's name and addresses as soon as they are enough, woken by the kernel's own messages about
+// addresses and routes. A host that has enough already is answered at once; one that has any address at all when the
+// patience is over is answered with what it has.
+func Wait(ctx context.Context, patience time.Duration, enough func(config.Host) bool) (config.Host, error) {
 	done := make(chan struct{})
 	defer close(done)
 	addresses, routes := make(chan netlink.AddrUpdate, 16), make(chan netlink.RouteUpdate, 16)
@@ -30,12 +37,17 @@ func Wait(ctx context.Context) (config.Host, error) {
 	if err := netlink.RouteSubscribe(routes, done); err != nil {
 		return config.Host{}, fmt.Errorf("watch routes: %w", err)
 	}
+	over := false
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
 	for {
 		h, err := Load()
-		if err != nil || len(h.Addresses) > 0 {
+		if err != nil || enough(h) || over && len(h.Addresses) > 0 {
 			return h, err
 		}
 		select {
+		case <-timer.C:
+			over = true
 		case <-ctx.Done():
 			return config.Host{}, fmt.Errorf("wait for an address of this machine: %w", context.Cause(ctx))
 		case _, open := <-addresses:
@@ -121,6 +133,10 @@ func usable(link netlink.Link, a netlink.Addr) bool {
 	switch link.Type() {
 	case "veth", "dummy", "vxlan":
 		return false
+	case "wireguard":
+		if strings.HasPrefix(link.Attrs().Name, "flannel") {
+			return false
+		}
 	case "bridge":
 		if link.Attrs().Name == "cni0" {
 			return false

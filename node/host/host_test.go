@@ -13,6 +13,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"keelson/node/config"
 )
 
 func TestOrder(t *testing.T) {
@@ -62,6 +64,8 @@ func TestUsable(t *testing.T) {
 		{"link down", &netlink.Device{LinkAttrs: attrs("eth0", 0)}, addr("10.0.2.15/24", 0), false},
 		{"loopback", &netlink.Device{LinkAttrs: attrs("lo", net.FlagUp|net.FlagLoopback)}, addr("10.9.0.1/32", 0), false},
 		{"flannel's link", &netlink.Vxlan{LinkAttrs: attrs("flannel.1", net.FlagUp)}, addr("10.42.0.0/32", 0), false},
+		{"flannel's encrypted link", &netlink.Wireguard{LinkAttrs: attrs("flannel-wg", net.FlagUp)}, addr("10.42.0.0/32", 0), false},
+		{"a tunnel of the operator's", &netlink.Wireguard{LinkAttrs: attrs("wg0", net.FlagUp)}, addr("10.9.0.1/24", 0), true},
 		{"the pods' bridge", &netlink.Bridge{LinkAttrs: attrs("cni0", net.FlagUp)}, addr("10.42.0.1/24", 0), false},
 		{"a bridge of the operator's", &netlink.Bridge{LinkAttrs: attrs("br0", net.FlagUp)}, addr("10.0.0.5/24", 0), true},
 		{"a container's veth", &netlink.Veth{LinkAttrs: attrs("veth1", net.FlagUp)}, addr("10.0.0.5/24", 0), false},
@@ -131,7 +135,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	ownNetwork(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
-	if _, err := Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := Wait(ctx, time.Millisecond, any); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v, want the deadline: this network has no address", err)
 	}
 }
@@ -143,11 +147,45 @@ func TestWaitIsWokenByAnAddress(t *testing.T) {
 	addLink(t, "br0", "10.1.0.5/24")
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	h, err := Wait(ctx)
+	h, err := Wait(ctx, time.Hour, any)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(h.Addresses) != 1 || h.Addresses[0] != netip.MustParseAddr("10.1.0.5") {
 		t.Errorf("got %v, want 10.1.0.5", h.Addresses)
+	}
+}
+
+// any is content with one address of whatever kind.
+func any(h config.Host) bool { return len(h.Addresses) > 0 }
+
+// What is wanted besides the first address is waited for, but not for ever.
+func TestWaitForASecondFamily(t *testing.T) {
+	ownNetwork(t)
+	addLink(t, "br0", "10.1.0.5/24")
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	both := func(h config.Host) bool { return len(h.Addresses) == 2 }
+	h, err := Wait(ctx, time.Millisecond, both)
+	if err != nil || len(h.Addresses) != 1 {
+		t.Errorf("after the patience: got %v, %v, want the one address", h.Addresses, err)
+	}
+	looked := 0
+	h, err = Wait(ctx, time.Hour, func(h config.Host) bool {
+		if looked++; looked == 1 { // the subscription is made: what comes now wakes it
+			link, err := netlink.LinkByName("br0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			second := &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP("fd00::5"), Mask: net.CIDRMask(64, 128)}, Flags: unix.IFA_F_NODAD}
+			if err := netlink.AddrAdd(link, second); err != nil {
+				t.Skipf("IPv6 is not to be had: %v", err)
+			}
+			return false
+		}
+		return both(h)
+	})
+	if want := []netip.Addr{netip.MustParseAddr("10.1.0.5"), netip.MustParseAddr("fd00::5")}; err != nil || !slices.Equal(h.Addresses, want) {
+		t.Errorf("got %v, %v, want %v", h.Addresses, err, want)
 	}
 }

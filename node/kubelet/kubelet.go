@@ -24,6 +24,7 @@ type Params struct {
 	DataDir        string // <data>
 	NodeName       string
 	NodeIPs        []string
+	ListenAddress  string // every address of the cluster's families; "" leaves it to the kubelet, which has IPv4 alone
 	ClusterDNS     []string
 	ClusterDomain  string
 	Kubeconfig     string

@@ -50,7 +50,11 @@ func TestRender(t *testing.T) {
 	overridden.NodeIPs = []string{"10.0.0.2", "fd00::2"}
 	overridden.CloudProvider = false
 	overridden.ExtraArguments = []string{"max-pods=99", "--config=/etc/kubelet.yaml", "config-dir=/etc/kubelet.d/", "feature-gates=A=true"}
-	for name, p := range map[string]Params{"default": params(), "overridden": overridden} {
+	ipv6 := params()
+	ipv6.NodeIPs, ipv6.ListenAddress, ipv6.ClusterDNS = []string{"fd00::2"}, "::", []string{"fd00:43::a"}
+	dual := params()
+	dual.NodeIPs, dual.ListenAddress, dual.ClusterDNS = []string{"10.0.0.2", "fd00::2"}, "::", []string{"10.43.0.10", "fd00:43::a"}
+	for name, p := range map[string]Params{"default": params(), "overridden": overridden, "ipv6": ipv6, "dual-stack": dual} {
 		t.Run(name, func(t *testing.T) {
 			r, err := Render(p)
 			if err != nil {

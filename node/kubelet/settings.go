@@ -34,6 +34,7 @@ type configuration struct {
 	ProtectKernelDefaults  bool              `json:"protectKernelDefaults"`
 	RegisterWithTaints     []taint           `json:"registerWithTaints,omitempty"`
 
+	Address                        string   `json:"address,omitempty"`
 	HealthzBindAddress             string   `json:"healthzBindAddress"`
 	FileCheckFrequency             duration `json:"fileCheckFrequency"`
 	SyncFrequency                  duration `json:"syncFrequency"`
@@ -103,6 +104,7 @@ func settings(p Params) ([]byte, error) {
 		ProtectKernelDefaults:  p.ProtectKernel,
 		RegisterWithTaints:     taints,
 
+		Address:                        p.ListenAddress,
 		HealthzBindAddress:             "127.0.0.1",
 		FileCheckFrequency:             duration(20 * time.Second),
 		SyncFrequency:                  duration(time.Minute),

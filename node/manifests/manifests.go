@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/netip"
 	"path"
 	"regexp"
 	"slices"
@@ -20,14 +21,17 @@ import (
 
 // Params are what the templates may refer to, and which of them are wanted.
 type Params struct {
-	ClusterCIDR   string            // ${CLUSTER_CIDR}
-	ServiceCIDR   string            // ${SERVICE_CIDR}
-	ClusterDNS    string            // ${CLUSTER_DNS}
+	// Of each family one at most. ${CLUSTER_CIDR}, ${SERVICE_CIDR} and ${CLUSTER_DNS_ALL} are all with commas between them,
+	// ${CLUSTER_DNS} is the first alone; ${ENABLE_IPV4}, ${CLUSTER_CIDR_IPV4} and those of IPv6 are there in any cluster.
+	ClusterCIDR, ServiceCIDR []netip.Prefix
+	ClusterDNS               []netip.Addr
+
 	ClusterDomain string            // ${CLUSTER_DOMAIN}
 	Images        map[string]string // "coredns" to its reference: ${IMAGE_COREDNS}
 
-	CNI     string   // config.CNIFlannel or config.CNINone
-	Disable []string // add-ons by name, such as rke2-coredns
+	CNI            string   // config.CNIFlannel or config.CNINone
+	FlannelBackend string   // as config.Config has it; ${FLANNEL_BACKEND} is flannel's own name of it
+	Disable        []string // add-ons by name, such as rke2-coredns
 }
 
 // prefix is what RKE2 puts before the names of its add-ons.
@@ -73,13 +77,37 @@ func Render(templates fs.FS, p Params) (map[string][]byte, error) {
 
 func (p Params) values() map[string]string {
 	values := map[string]string{
-		"CLUSTER_CIDR": p.ClusterCIDR, "SERVICE_CIDR": p.ServiceCIDR,
-		"CLUSTER_DNS": p.ClusterDNS, "CLUSTER_DOMAIN": p.ClusterDomain,
+		"CLUSTER_CIDR": join(p.ClusterCIDR), "SERVICE_CIDR": join(p.ServiceCIDR),
+		"CLUSTER_DNS_ALL": join(p.ClusterDNS), "CLUSTER_DOMAIN": p.ClusterDomain,
+		"FLANNEL_BACKEND": p.FlannelBackend,
+		"ENABLE_IPV4":     "false", "CLUSTER_CIDR_IPV4": "0.0.0.0/0",
+		"ENABLE_IPV6": "false", "CLUSTER_CIDR_IPV6": "::/0",
+	}
+	if p.FlannelBackend == config.FlannelWireGuard {
+		values["FLANNEL_BACKEND"] = "wireguard" // k3s has one more way of that name, with a program of its own
+	}
+	if len(p.ClusterDNS) > 0 {
+		values["CLUSTER_DNS"] = p.ClusterDNS[0].String()
+	}
+	for _, n := range p.ClusterCIDR {
+		family := "IPV6"
+		if n.Addr().Is4() {
+			family = "IPV4"
+		}
+		values["ENABLE_"+family], values["CLUSTER_CIDR_"+family] = "true", n.String()
 	}
 	for name, reference := range p.Images {
 		values["IMAGE_"+strings.ToUpper(strings.ReplaceAll(name, "-", "_"))] = reference
 	}
 	return values
+}
+
+func join[T fmt.Stringer](all []T) string {
+	var texts []string
+	for _, v := range all {
+		texts = append(texts, v.String())
+	}
+	return strings.Join(texts, ",")
 }
 
 // fill replaces ${NAME}. A value is plain text that needs no quotes in YAML, so one that could end its line or its

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,10 +28,24 @@ const source = "../../configs/manifests"
 
 func params() Params {
 	return Params{
-		ClusterCIDR: "10.42.0.0/16", ServiceCIDR: "10.43.0.0/16", ClusterDNS: "10.43.0.10", ClusterDomain: "cluster.local",
+		ClusterCIDR: networks("10.42.0.0/16"), ServiceCIDR: networks("10.43.0.0/16"), ClusterDNS: addresses("10.43.0.10"), ClusterDomain: "cluster.local",
 		Images: map[string]string{"coredns": "registry.keelson.internal/coredns:v1", "flannel": "registry.keelson.internal/flannel:v1", "kube-proxy": "x"},
-		CNI:    config.CNIFlannel,
+		CNI:    config.CNIFlannel, FlannelBackend: config.FlannelVXLAN,
 	}
+}
+
+func networks(texts ...string) (all []netip.Prefix) {
+	for _, text := range texts {
+		all = append(all, netip.MustParsePrefix(text))
+	}
+	return all
+}
+
+func addresses(texts ...string) (all []netip.Addr) {
+	for _, text := range texts {
+		all = append(all, netip.MustParseAddr(text))
+	}
+	return all
 }
 
 func TestRender(t *testing.T) {

@@ -51,7 +51,7 @@ type document struct {
 func documentOf(c config.Config, kubernetes string) document {
 	d := document{
 		Critical:      agreement.Of(c),
-		AdvertisePort: 6443, HTTPSPort: 6443, SupervisorPort: 9345, APIServerPort: 6443, APIServerBindAddress: "0.0.0.0",
+		AdvertisePort: 6443, HTTPSPort: 6443, SupervisorPort: 9345, APIServerPort: 6443, APIServerBindAddress: c.EveryAddress(),
 		ServiceNodePortRange: &utilnet.PortRange{Base: int(c.ServiceNodePortRange.First), Size: int(c.ServiceNodePortRange.Last) - int(c.ServiceNodePortRange.First) + 1},
 		DataDir:              c.DataDir,
 		Disables:             map[string]bool{},

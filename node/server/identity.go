@@ -22,7 +22,7 @@ import (
 
 // resolve fills what the settings leave to the machine, once it has an address.
 func (s *Server) resolve(ctx context.Context) error {
-	h, err := host.Wait(ctx)
+	h, err := host.Wait(ctx, host.Patience, s.cfg.Settings.Enough)
 	if err != nil {
 		return fmt.Errorf("look at the machine: %w", err)
 	}

@@ -61,13 +61,14 @@ func (s *Server) manifestParams() manifests.Params {
 		}
 	}
 	return manifests.Params{
-		ClusterCIDR:   s.settings.ClusterCIDR[0].String(),
-		ServiceCIDR:   s.settings.ServiceCIDR[0].String(),
-		ClusterDNS:    s.settings.ClusterDNS[0].String(),
-		ClusterDomain: s.settings.ClusterDomain,
-		Images:        images,
-		CNI:           s.settings.CNI,
-		Disable:       s.settings.Disable,
+		ClusterCIDR:    s.settings.ClusterCIDR,
+		ServiceCIDR:    s.settings.ServiceCIDR,
+		ClusterDNS:     s.settings.ClusterDNS,
+		ClusterDomain:  s.settings.ClusterDomain,
+		Images:         images,
+		CNI:            s.settings.CNI,
+		FlannelBackend: s.settings.FlannelBackend,
+		Disable:        s.settings.Disable,
 	}
 }
 

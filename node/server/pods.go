@@ -83,6 +83,7 @@ func (s *Server) podParams() (staticpod.Server, error) {
 		Images:               images,
 		ClusterCIDR:          strings.Join(texts(c.ClusterCIDR), ","),
 		ServiceCIDR:          strings.Join(texts(c.ServiceCIDR), ","),
+		ListenAddress:        c.EveryAddress(),
 		NodePortRange:        c.ServiceNodePortRange.String(),
 		ClusterDomain:        c.ClusterDomain,
 		AuthenticationConfig: s.server("etc", "authentication-config.yaml"),

@@ -58,7 +58,7 @@ func (s Server) apiServer() (definition, error) {
 		"service-cluster-ip-range":           s.ServiceCIDR,
 		"service-node-port-range":            s.NodePortRange,
 		"secure-port":                        "6443",
-		"bind-address":                       "0.0.0.0",
+		"bind-address":                       s.ListenAddress,
 		"enable-aggregator-routing":          "true",
 		"tls-cert-file":                      s.tls("serving-kube-apiserver.crt"),
 		"tls-private-key-file":               s.tls("serving-kube-apiserver.key"),

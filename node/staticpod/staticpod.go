@@ -37,6 +37,7 @@ type Server struct {
 	ServiceCIDR      string
 	NodePortRange    string
 	ClusterDomain    string
+	ListenAddress    string // of kube-apiserver: every address of the cluster's families
 	AdvertiseAddress string // of kube-apiserver; "" leaves it to kube-apiserver
 
 	AuthenticationConfig string // file that lets anonymous requests read /livez and /readyz, and nothing else

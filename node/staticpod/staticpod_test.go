@@ -70,6 +70,7 @@ func server() Server {
 		Images:               map[string]string{},
 		ClusterCIDR:          "10.42.0.0/16",
 		ServiceCIDR:          "10.43.0.0/16",
+		ListenAddress:        "0.0.0.0",
 		NodePortRange:        "30000-32767",
 		ClusterDomain:        "cluster.local",
 		AuthenticationConfig: "/var/lib/rancher/rke2/server/etc/authentication-config.yaml",
@@ -106,8 +107,24 @@ func overridden() Server {
 	return s
 }
 
+// dualStack and onlyIPv6 are servers of clusters of such networks.
+func dualStack() Server {
+	s := server()
+	s.ClusterCIDR, s.ServiceCIDR, s.ListenAddress = "10.42.0.0/16,fd00:42::/56", "10.43.0.0/16,fd00:43::/112", "::"
+	s.AdvertiseAddress = "10.0.0.2"
+	return s
+}
+
+func onlyIPv6() Server {
+	s := server()
+	s.ClusterCIDR, s.ServiceCIDR, s.ListenAddress = "fd00:42::/56", "fd00:43::/112", "::"
+	s.AdvertiseAddress = "fd00::2"
+	s.EtcdInitial = EtcdInitial{AdvertisePeerURL: "https://[fd00::2]:2380", Cluster: "cp-1-1b2c3d4e=https://[fd00::2]:2380", State: "new"}
+	return s
+}
+
 func TestRender(t *testing.T) {
-	for name, s := range map[string]Server{"default": server(), "overridden": overridden()} {
+	for name, s := range map[string]Server{"default": server(), "overridden": overridden(), "dual-stack": dualStack(), "ipv6": onlyIPv6()} {
 		for _, component := range components() {
 			t.Run(name+"/"+component, func(t *testing.T) {
 				got, err := s.Render(component)

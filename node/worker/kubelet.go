@@ -63,6 +63,7 @@ func (w *Worker) renderKubelet(settings config.Config) (kubelet.Rendered, map[st
 		DataDir:        settings.DataDir,
 		NodeName:       settings.NodeName,
 		NodeIPs:        texts(settings.NodeIP),
+		ListenAddress:  settings.EveryAddress(),
 		ClusterDNS:     texts(settings.ClusterDNS),
 		ClusterDomain:  settings.ClusterDomain,
 		Kubeconfig:     w.agent("kubelet.kubeconfig"),

@@ -113,6 +113,32 @@ func TestDelegate(t *testing.T) {
 	}
 }
 
+// TestDelegateOfFamilies: pods get an address of each family, and a route to the whole network of each.
+func TestDelegateOfFamilies(t *testing.T) {
+	const six = "FLANNEL_IPV6_NETWORK=fd00:42::/56\nFLANNEL_IPV6_SUBNET=fd00:42:0:3::1/64\n"
+	for name, c := range map[string]struct{ env, want string }{
+		"both": {subnetEnv + six, `{"type":"host-local","ranges":[[{"subnet":"10.42.3.0/24"}],[{"subnet":"fd00:42:0:3::/64"}]],"routes":[{"dst":"10.42.0.0/16"},{"dst":"fd00:42::/56"}]}`},
+		"IPv6": {"FLANNEL_MTU=1430\nFLANNEL_IPMASQ=true\n" + six, `{"type":"host-local","ranges":[[{"subnet":"fd00:42:0:3::/64"}]],"routes":[{"dst":"fd00:42::/56"}]}`},
+	} {
+		env, err := parseSubnet([]byte(c.env))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, data, err := (&config{Name: "cbr0"}).delegate(env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got struct{ IPAM any }
+		var want any
+		if err := errors.Join(json.Unmarshal(data, &got), json.Unmarshal([]byte(c.want), &want)); err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(got.IPAM, want) {
+			t.Errorf("%s: got %v\nwant %v", name, got.IPAM, want)
+		}
+	}
+}
+
 func TestAwaitFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "flannel", "subnet.env")
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
