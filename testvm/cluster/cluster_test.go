@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -82,7 +84,7 @@ func (c *cluster) whole(client *kube.Client) {
 	}
 	var endpoints []string
 	for _, m := range c.servers() {
-		endpoints = append(endpoints, fmt.Sprintf("%s:6443", netns.Address(m.n)))
+		endpoints = append(endpoints, c.address(m.n, 6443))
 	}
 	if err := client.APIServersAre(ctx, endpoints...); err != nil {
 		c.t.Fatal(err)
@@ -148,9 +150,12 @@ func (c *cluster) ensureWeb(client *kube.Client) string {
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		c.t.Fatal(err)
 	}
+	both := corev1.IPFamilyPolicyPreferDualStack // of each family that the cluster has
 	_, err = client.CoreV1().Services("default").Create(ctx, &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: web},
-		Spec:       corev1.ServiceSpec{Selector: labels, Ports: []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt32(webPort)}}},
+		Spec: corev1.ServiceSpec{
+			Selector: labels, Ports: []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt32(webPort)}}, IPFamilyPolicy: &both,
+		},
 	}, metav1.CreateOptions{})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		c.t.Fatal(err)
@@ -162,7 +167,12 @@ func (c *cluster) ensureWeb(client *kube.Client) string {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return "http://" + service.Spec.ClusterIP
+	return httpURL(service.Spec.ClusterIP, 80)
+}
+
+// httpURL of a port at an address of either family.
+func httpURL(address string, port int) string {
+	return "http://" + net.JoinHostPort(address, strconv.Itoa(port))
 }
 
 // pods of the workload, by their node's name.
@@ -179,15 +189,17 @@ func (c *cluster) pods(client *kube.Client) map[string]corev1.Pod {
 	return all
 }
 
-// answersFromEach runs a pod on every node that asks every pod of the workload by its address, and the Service by
-// address and by name.
-func (c *cluster) answersFromEach(client *kube.Client, service string) {
+// answersFromEach runs a pod on every node that asks every pod of the workload by its addresses, the Service by address
+// and by name, and what else answers with a name of the workload's pods.
+func (c *cluster) answersFromEach(client *kube.Client, service string, more ...string) {
 	c.t.Helper()
 	pods := c.pods(client)
 	for _, node := range c.names() {
-		urls := []string{service, "http://web.default.svc.cluster.local"}
+		urls := append([]string{service, "http://web.default.svc.cluster.local"}, more...)
 		for _, p := range pods {
-			urls = append(urls, fmt.Sprintf("http://%s:%d", p.Status.PodIP, webPort))
+			for _, ip := range p.Status.PodIPs {
+				urls = append(urls, httpURL(ip.IP, webPort))
+			}
 		}
 		output, err := client.RunPod(within(c.t, changeLimit), kube.Pod{
 			Namespace: "default", Name: "asker-" + node, Image: workloadImage, Node: node, Args: append([]string{"get"}, urls...),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -131,6 +132,8 @@ type cluster struct {
 	t   *testing.T
 	lan *netns.LAN
 	all map[string]*member
+
+	families netns.Families // of the machines that are added
 }
 
 // member is one of its machines.
@@ -190,6 +193,22 @@ func (c *cluster) report(m *member) {
 	c.t.Logf("report: %s", dir)
 }
 
+// address is the one that the n-th machine is known by first, with a port.
+func (c *cluster) address(n, port int) string {
+	if c.families == netns.IPv6 {
+		return netip.AddrPortFrom(netns.Address6(n), uint16(port)).String()
+	}
+	return netip.AddrPortFrom(netns.Address(n), uint16(port)).String()
+}
+
+// gateway is the test's own address for the machines, with a port.
+func (c *cluster) gateway(port int) string {
+	if c.families == netns.IPv6 {
+		return netip.AddrPortFrom(netns.Gateway6(), uint16(port)).String()
+	}
+	return netip.AddrPortFrom(netns.Gateway(), uint16(port)).String()
+}
+
 // add makes a machine that is off. Its settings are the cluster's, and those that change makes.
 func (c *cluster) add(name, role string, n int, change func(*cidata.CloudConfig)) *member {
 	c.t.Helper()
@@ -198,7 +217,7 @@ func (c *cluster) add(name, role string, n int, change func(*cidata.CloudConfig)
 		RKE2:     map[string]any{"role": role, "token": clusterToken},
 		WriteFiles: []cidata.File{{
 			Path: "/etc/rancher/rke2/registries.yaml", Permissions: "0600",
-			Content: fmt.Sprintf("mirrors:\n  docker.io:\n    endpoint: [\"http://%s:%d\"]\n", netns.Gateway(), the.registry.Port()),
+			Content: fmt.Sprintf("mirrors:\n  docker.io:\n    endpoint: [\"http://%s\"]\n", c.gateway(the.registry.Port())),
 		}},
 	}}
 	if change != nil {
@@ -210,7 +229,7 @@ func (c *cluster) add(name, role string, n int, change func(*cidata.CloudConfig)
 	}
 	began := time.Now()
 	m.Computer, err = netns.New(netns.Config{
-		Name: name, N: n, Dir: filepath.Join(the.dir, slug(c.t), name), Init: the.init, Root: the.root, LAN: c.lan,
+		Name: name, N: n, Dir: filepath.Join(the.dir, slug(c.t), name), Init: the.init, Root: the.root, LAN: c.lan, Families: c.families,
 		Seed: cidata.Volume{UserData: doc},
 		Follow: func(l console.Line) {
 			fmt.Printf("    [%6.1f s] %s: %s\n", l.At.Sub(began).Seconds(), name, l.Text)

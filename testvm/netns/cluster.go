@@ -52,6 +52,15 @@ func (m *Machine) Dial(ctx context.Context, address string) (net.Conn, error) {
 	return dial(ctx, ns, address)
 }
 
+// Enter runs do on a thread that is in the machine's network.
+func (m *Machine) Enter(do func() error) error {
+	ns := m.net.Load()
+	if ns == nil {
+		return fmt.Errorf("enter the network of machine %s: it is off", m.config.Name)
+	}
+	return in(ns, do)
+}
+
 // Kubeconfig waits until this machine's apiserver serves in the present boot, makes an administrator with the token,
 // and keeps the result as the machine's file kubeconfig.
 func (m *Machine) Kubeconfig(ctx context.Context) ([]byte, error) {

@@ -2,9 +2,11 @@ package netns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 )
 
@@ -65,15 +67,25 @@ func (f *forwarder) Close() error {
 	return err
 }
 
-// Share gives the machines a port of the host's loopback, at Gateway with the same number, until the function that it
-// returns is called.
+// Share gives the machines a port of the host's loopback, at Gateway and Gateway6 with the same number, until the
+// function that it returns is called.
 func (l *LAN) Share(port int) (stop func() error, err error) {
-	listener, err := l.Listen(port)
-	if err != nil {
-		return nil, fmt.Errorf("share port %d: %w", port, err)
+	var all []*forwarder
+	stop = func() error {
+		var errs []error
+		for _, f := range all {
+			errs = append(errs, f.Close())
+		}
+		return errors.Join(errs...)
 	}
-	f := forward(listener, func(ctx context.Context) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	})
-	return f.Close, nil
+	for _, at := range []netip.Addr{Gateway(), Gateway6()} {
+		listener, err := l.listen(at, port)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("share port %d: %w", port, err), stop())
+		}
+		all = append(all, forward(listener, func(ctx context.Context) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		}))
+	}
+	return stop, nil
 }

@@ -20,8 +20,19 @@ import (
 
 // The address plan: the n-th machine has .n, and what the test itself offers on the LAN is at .254.
 const (
-	network = "10.78.0.0/24"
-	gateway = 254
+	network  = "10.78.0.0/24"
+	network6 = "fd00:78::/64"
+	gateway  = 254
+)
+
+// Families are those of which a machine has an address and a route to the test.
+type Families int
+
+// What a machine has; the zero value is IPv4.
+const (
+	IPv4 Families = iota
+	DualStack
+	IPv6
 )
 
 // Address of the n-th machine.
@@ -31,8 +42,44 @@ func Address(n int) netip.Addr {
 	return netip.AddrFrom4(base)
 }
 
+// Address6 is the n-th machine's of IPv6, where it has one.
+func Address6(n int) netip.Addr {
+	base := netip.MustParsePrefix(network6).Addr().As16()
+	base[15] = byte(n)
+	return netip.AddrFrom16(base)
+}
+
 // Gateway is the test's own address on the LAN.
 func Gateway() netip.Addr { return Address(gateway) }
+
+// Gateway6 is the test's own of IPv6.
+func Gateway6() netip.Addr { return Address6(gateway) }
+
+// addresses are the n-th machine's.
+func (f Families) addresses(n int) []netip.Addr {
+	switch f {
+	case DualStack:
+		return []netip.Addr{Address(n), Address6(n)}
+	case IPv6:
+		return []netip.Addr{Address6(n)}
+	default:
+		return []netip.Addr{Address(n)}
+	}
+}
+
+// place puts an address on a link: usable at once, for nobody else on the LAN has it.
+func place(link netlink.Link, a netip.Addr) error {
+	of, flags := network, 0
+	if a.Is6() {
+		of, flags = network6, unix.IFA_F_NODAD
+	}
+	address, err := netlink.ParseAddr(fmt.Sprintf("%s/%d", a, netip.MustParsePrefix(of).Bits()))
+	if err != nil {
+		return err
+	}
+	address.Flags = flags
+	return netlink.AddrAdd(link, address)
+}
 
 // LAN is a switch in a network namespace of its own: the kernel's bridge, one for each group of machines that see
 // each other.
@@ -75,16 +122,11 @@ func NewLAN() (*LAN, error) {
 		if err != nil {
 			return err
 		}
-		bits := netip.MustParsePrefix(network).Bits()
-		address, err := netlink.ParseAddr(fmt.Sprintf("%s/%d", Gateway(), bits))
-		if err != nil {
-			return err
-		}
 		lo, err := netlink.LinkByName("lo")
 		if err != nil {
 			return err
 		}
-		return errors.Join(netlink.AddrAdd(bridge, address), netlink.LinkSetUp(lo))
+		return errors.Join(place(bridge, Gateway()), place(bridge, Gateway6()), netlink.LinkSetUp(lo))
 	})
 	if err != nil {
 		l.ns.Close()
@@ -111,7 +153,7 @@ func ensureBridge(group int) (netlink.Link, error) {
 
 // plug connects a machine's network namespace: its card is eth0, with an address and a route to the test. A cable
 // keeps its faults from one boot to the next.
-func (l *LAN) plug(name string, n int, machine *os.File) error {
+func (l *LAN) plug(name string, n int, families Families, machine *os.File) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.ports[name]
@@ -139,14 +181,14 @@ func (l *LAN) plug(name string, n int, machine *os.File) error {
 	if err := l.apply(name); err != nil {
 		return err
 	}
-	if err := in(machine, func() error { return card(Address(n), mac) }); err != nil {
+	if err := in(machine, func() error { return card(families.addresses(n), mac) }); err != nil {
 		return fmt.Errorf("plug %s in: %w", name, err)
 	}
 	return nil
 }
 
 // card makes eth0 of the cable's end: a link of its own on top, since a veth is not what a machine takes for a card.
-func card(address netip.Addr, mac net.HardwareAddr) error {
+func card(addresses []netip.Addr, mac net.HardwareAddr) error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		return err
@@ -165,14 +207,19 @@ func card(address netip.Addr, mac net.HardwareAddr) error {
 	if err := netlink.LinkAdd(eth); err != nil {
 		return fmt.Errorf("make card: %w", err)
 	}
-	a, err := netlink.ParseAddr(fmt.Sprintf("%s/%d", address, netip.MustParsePrefix(network).Bits()))
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(netlink.AddrAdd(eth, a), netlink.LinkSetUp(eth)); err != nil {
+	if err := netlink.LinkSetUp(eth); err != nil {
 		return fmt.Errorf("set card up: %w", err)
 	}
-	return netlink.RouteAdd(&netlink.Route{LinkIndex: eth.Index, Gw: Gateway().AsSlice()})
+	for _, a := range addresses {
+		to := Gateway()
+		if a.Is6() {
+			to = Gateway6()
+		}
+		if err := errors.Join(place(eth, a), netlink.RouteAdd(&netlink.Route{LinkIndex: eth.Index, Gw: to.AsSlice()})); err != nil {
+			return fmt.Errorf("set card up: %s: %w", a, err)
+		}
+	}
+	return nil
 }
 
 // unplug takes the cable of a machine that is gone.
@@ -295,10 +342,12 @@ func (l *LAN) Dial(ctx context.Context, address string) (net.Conn, error) {
 }
 
 // Listen offers something to the machines, at Gateway.
-func (l *LAN) Listen(port int) (net.Listener, error) {
+func (l *LAN) Listen(port int) (net.Listener, error) { return l.listen(Gateway(), port) }
+
+func (l *LAN) listen(at netip.Addr, port int) (net.Listener, error) {
 	var listener net.Listener
 	err := in(l.ns, func() (err error) {
-		listener, err = net.Listen("tcp", netip.AddrPortFrom(Gateway(), uint16(port)).String())
+		listener, err = net.Listen("tcp", netip.AddrPortFrom(at, uint16(port)).String())
 		return err
 	})
 	return listener, err

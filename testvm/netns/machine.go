@@ -23,16 +23,18 @@ import (
 	"keelson/testvm/netns/inside"
 )
 
-// Config is one machine. All but Follow must be given.
+// Config is one machine. All but Families and Follow must be given.
 type Config struct {
-	Name   string // of its port on the LAN
-	N      int    // 1 to 253: its place in the address plan
-	Dir    string // its files; made, and emptied of a machine that was there
-	Init   string // the program, of Build
-	Root   *Root
-	LAN    *LAN
-	Seed   cidata.Volume      // a token is added as vendor-data where it has none
-	Follow func(console.Line) // hears every line of the console
+	Name string // of its port on the LAN
+	N    int    // 1 to 253: its place in the address plan
+	Dir  string // its files; made, and emptied of a machine that was there
+	Init string // the program, of Build
+	Root *Root
+	LAN  *LAN
+	// Families are those of its addresses.
+	Families Families
+	Seed     cidata.Volume      // a token is added as vendor-data where it has none
+	Follow   func(console.Line) // hears every line of the console
 }
 
 // Machine is one, running or not.
@@ -208,13 +210,17 @@ func (m *Machine) furnish(pid int) error {
 		return err
 	}
 	m.net.Store(ns)
-	return m.config.LAN.plug(m.config.Name, m.config.N, ns)
+	return m.config.LAN.plug(m.config.Name, m.config.N, m.config.Families, ns)
 }
 
 func (m *Machine) settings() inside.Config {
+	nameServer := Gateway()
+	if m.config.Families == IPv6 {
+		nameServer = Gateway6()
+	}
 	c := inside.Config{
 		Root: m.config.Root.path, Folder: m.config.Root.folder, At: m.path("root"), State: m.path("state"),
-		NameServer: Gateway().String(), Cgroups: m.cgroups.inside(),
+		NameServer: nameServer.String(), Cgroups: m.cgroups.inside(),
 	}
 	add := func(to *[]userdata.Document, name string, data []byte) {
 		if data != nil {

@@ -1,0 +1,207 @@
+package cluster
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"keelson/testvm/cidata"
+	"keelson/testvm/kube"
+	"keelson/testvm/netns"
+)
+
+const (
+	dualPods, dualServices = "10.42.0.0/16,fd00:42::/56", "10.43.0.0/16,fd00:43::/112"
+	pods6, services6       = "fd00:42::/56", "fd00:43::/112"
+)
+
+// settings are those of a server, besides the cluster's.
+func settings(all map[string]any) func(*cidata.CloudConfig) {
+	return func(c *cidata.CloudConfig) {
+		for key, value := range all {
+			c.RKE2[key] = value
+		}
+	}
+}
+
+// pair makes a server with the settings and an agent, and waits until they are a cluster.
+func (c *cluster) pair(change map[string]any) *kube.Client {
+	c.t.Helper()
+	server := c.add("server-1", "server", 1, settings(change))
+	agent := c.add("agent-1", "agent", 2, settings(map[string]any{"server": "https://" + c.address(1, 9345)}))
+	c.start(server, agent)
+	client := c.client(server)
+	c.whole(client)
+	return client
+}
+
+// serves looks whether pods and Services have an address in each network, and whether every node reaches all of it: pods,
+// Services by address, name and port of the nodes, and, from behind the node's address, what is outside the cluster.
+func (c *cluster) serves(client *kube.Client, pods, services string) {
+	c.t.Helper()
+	c.ensureWeb(client)
+	ctx := within(c.t, changeLimit)
+	for _, p := range c.pods(client) {
+		var got []string
+		for _, ip := range p.Status.PodIPs {
+			got = append(got, ip.IP)
+		}
+		c.within(p.Name, got, pods)
+	}
+	both := corev1.IPFamilyPolicyPreferDualStack
+	port, err := client.CoreV1().Services("default").Create(ctx, &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "port"},
+		Spec: corev1.ServiceSpec{
+			Type: corev1.ServiceTypeNodePort, IPFamilyPolicy: &both, Selector: map[string]string{"app": web},
+			Ports: []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt32(webPort)}},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	service, err := client.CoreV1().Services("default").Get(ctx, web, metav1.GetOptions{})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.within("Service web", service.Spec.ClusterIPs, services)
+	var urls []string
+	for _, ip := range service.Spec.ClusterIPs {
+		urls = append(urls, httpURL(ip, 80))
+	}
+	nodes, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, n := range nodes.Items {
+		for _, a := range n.Status.Addresses {
+			if a.Type == corev1.NodeInternalIP {
+				urls = append(urls, httpURL(a.Address, int(port.Spec.Ports[0].NodePort)))
+			}
+		}
+	}
+	if want := 2 + len(nodes.Items)*2; len(strings.Split(pods, ",")) == 2 && len(urls) != want {
+		c.t.Errorf("addresses to ask: got %q, want %d: both of each node and of the Service", urls, want)
+	}
+	c.answersFromEach(client, urls[0], urls[1:]...)
+	for _, node := range c.names() {
+		outside := []string{"get"}
+		for _, p := range strings.Split(pods, ",") {
+			at := netns.Gateway()
+			if strings.Contains(p, ":") {
+				at = netns.Gateway6()
+			}
+			outside = append(outside, httpURL(at.String(), the.registry.Port())+"/v2/")
+		}
+		pod := kube.Pod{Namespace: "default", Name: "outside-" + node, Image: workloadImage, Node: node, Args: outside}
+		if _, err := client.RunPod(within(c.t, changeLimit), pod); err != nil {
+			c.t.Errorf("from a pod on %s to the outside: %v", node, err)
+		}
+	}
+	c.dnsAnswers(client, services)
+}
+
+// dnsAnswers asks for the Service's name, of which there is an address of each family.
+func (c *cluster) dnsAnswers(client *kube.Client, services string) {
+	c.t.Helper()
+	output, err := client.RunPod(within(c.t, changeLimit), kube.Pod{
+		Namespace: "default", Name: "lookup", Image: workloadImage, Args: []string{"lookup", "web.default.svc.cluster.local"},
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	found := strings.Fields(output)
+	slices.SortFunc(found, func(a, b string) int { // in the order of services
+		return strings.Index(services, a[:4]) - strings.Index(services, b[:4])
+	})
+	c.within("the name's addresses", found, services)
+}
+
+// within fails unless there is one address in each of the networks, in their order.
+func (c *cluster) within(what string, got []string, networks string) {
+	c.t.Helper()
+	all := strings.Split(networks, ",")
+	fits := len(got) == len(all)
+	for i := 0; fits && i < len(got); i++ {
+		fits = netip.MustParsePrefix(all[i]).Contains(netip.MustParseAddr(got[i]))
+	}
+	if !fits {
+		c.t.Errorf("%s: got %q, want one address in each of %s", what, got, networks)
+	}
+}
+
+// A cluster of both families: pods, Services, DNS, ports of nodes and the way out work by each, between nodes.
+func TestDualStack(t *testing.T) {
+	c := newCluster(t)
+	c.families = netns.DualStack
+	client := c.pair(map[string]any{"cluster-cidr": dualPods, "service-cidr": dualServices})
+	c.serves(client, dualPods, dualServices)
+}
+
+// A cluster of IPv6 alone, on machines that have no other address.
+func TestIPv6Only(t *testing.T) {
+	c := newCluster(t)
+	c.families = netns.IPv6
+	client := c.pair(map[string]any{"cluster-cidr": pods6, "service-cidr": services6})
+	c.serves(client, pods6, services6)
+}
+
+// With host-gw there is no tunnel: each node has a route to the other's pods of each family, by way of its address.
+func TestHostGateway(t *testing.T) {
+	c := newCluster(t)
+	c.families = netns.DualStack
+	client := c.pair(map[string]any{"cluster-cidr": dualPods, "service-cidr": dualServices, "flannel-backend": "host-gw"})
+	c.serves(client, dualPods, dualServices)
+	nodes, err := client.CoreV1().Nodes().List(within(t, changeLimit), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, here := range nodes.Items {
+		var want []string
+		for _, there := range nodes.Items {
+			if there.Name == here.Name {
+				continue
+			}
+			for i, pods := range there.Spec.PodCIDRs {
+				want = append(want, pods+" by "+[]string{netns.Address(c.all[there.Name].n).String(), netns.Address6(c.all[there.Name].n).String()}[i])
+			}
+		}
+		var got []string
+		err := c.all[here.Name].Computer.(*netns.Machine).Enter(func() error {
+			links, err := netlink.LinkList()
+			if err != nil {
+				return err
+			}
+			for _, l := range links {
+				if strings.HasPrefix(l.Attrs().Name, "flannel") {
+					got = append(got, "link "+l.Attrs().Name)
+				}
+			}
+			for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+				routes, err := netlink.RouteList(nil, family)
+				if err != nil {
+					return err
+				}
+				for _, r := range routes {
+					if r.Gw != nil && r.Dst != nil && !r.Dst.IP.IsUnspecified() {
+						got = append(got, r.Dst.String()+" by "+r.Gw.String())
+					}
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, want %q", here.Name, got, want)
+		}
+	}
+}
