@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"keelson/init/blockdev"
+	"keelson/init/bootentry"
 	"keelson/init/install"
 	"keelson/init/layout"
 	"keelson/init/mount"
@@ -45,6 +47,10 @@ func (m *machine) install(ctx context.Context, docs userdata.Documents, nextDevi
 		m.log.Error("install", "disk", plan.Disk.Name, "error", err)
 		return false
 	}
+	if err := tellFirmware(plan); err != nil {
+		m.con.Printf("install: %s: where the firmware prefers the medium, remove it", oneLine(err))
+		m.log.Error("tell the firmware of the disk", "disk", plan.Disk.Name, "error", err)
+	}
 	m.con.Printf("install: done in %.0f s", time.Since(begin).Seconds())
 	action := shutdown.Reboot
 	if m.config.Install.Then == userdata.ThenPowerOff {
@@ -52,6 +58,24 @@ func (m *machine) install(ctx context.Context, docs userdata.Documents, nextDevi
 	}
 	m.requests <- shutdown.Request{Action: action, Why: "installed to " + plan.Disk.Path()}
 	return true
+}
+
+// tellFirmware has UEFI start the disk next, and before the medium from then on. Without it the disk is as whole.
+func tellFirmware(plan *install.Plan) error {
+	if !onUEFI() {
+		return nil
+	}
+	esp := plan.Table.Entries[layout.NumberESP-1]
+	return mount.Firmware(func(dir string) error {
+		return bootentry.Ensure(dir, bootentry.Loader{
+			Partition: layout.NumberESP, Start: esp.First, Sectors: esp.Sectors(), ID: esp.ID, Path: bootentry.Fallback(runtime.GOARCH),
+		})
+	})
+}
+
+func onUEFI() bool {
+	_, err := os.Stat("/sys/firmware/efi")
+	return err == nil
 }
 
 func problemOf(in *userdata.Install, c *install.Choice) userdata.Problem {
@@ -64,10 +88,9 @@ func (m *machine) planInstall(ctx context.Context, docs userdata.Documents, next
 		return nil, err
 	}
 	m.task("medium", func(ctx context.Context) error { <-ctx.Done(); return medium.Close() })
-	_, err = os.Stat("/sys/firmware/efi")
 	return install.New(ctx, install.Config{
 		Want: *m.config.Install, Instance: m.config.InstanceID, Documents: docs,
-		Payload: medium.Payload, Source: medium.Source, Medium: m.medium.Disk, UEFI: err == nil,
+		Payload: medium.Payload, Source: medium.Source, Medium: m.medium.Disk, UEFI: onUEFI(),
 		Sys: "/sys", Dev: "/dev", Temp: layout.Run, Tools: tools{m.reaper}, NextDevice: nextDevice,
 		Release: m.release,
 		Say:     func(format string, args ...any) { m.con.Printf(format, args...) },

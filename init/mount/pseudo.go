@@ -15,6 +15,9 @@ type point struct {
 	data                   string
 }
 
+// firmware is where the variables of UEFI are.
+const firmware = "/sys/firmware/efi/efivars"
+
 const safe = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 
 // Pseudo mounts the kernel's file systems in the initramfs. SwitchRoot takes
@@ -55,7 +58,7 @@ func Kernel() error {
 		{"bpf", "/sys/fs/bpf", "bpf", safe, "mode=0700"},
 		{"tracefs", "/sys/kernel/tracing", "tracefs", safe, "mode=0700"},
 		{"pstore", "/sys/fs/pstore", "pstore", safe, ""},
-		{"efivarfs", "/sys/firmware/efi/efivars", "efivarfs", safe | unix.MS_RDONLY, ""},
+		{"efivarfs", firmware, "efivarfs", safe | unix.MS_RDONLY, ""},
 	} {
 		if _, err := os.Stat(p.target); err != nil {
 			continue
@@ -65,6 +68,23 @@ func Kernel() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Firmware has do write the variables of UEFI, which nobody can else.
+func Firmware(do func(dir string) error) error {
+	const same = safe | unix.MS_REMOUNT
+	err := unix.Mount("", firmware, "", same, "")
+	if errors.Is(err, unix.EINVAL) { // it is not mounted
+		err = point{"efivarfs", firmware, "efivarfs", safe, ""}.mount()
+	}
+	if err != nil {
+		return fmt.Errorf("make %s writable: %w", firmware, err)
+	}
+	err = do(firmware)
+	if back := unix.Mount("", firmware, "", same|unix.MS_RDONLY, ""); back != nil {
+		err = errors.Join(err, fmt.Errorf("make %s read-only: %w", firmware, back))
+	}
+	return err
 }
 
 // Share lets mounts spread to and from containers, as kubelet wants it

@@ -34,6 +34,7 @@ type Config struct {
 	Sector   int      // bytes of the disk's sectors; 512 where 0
 	Medium   string   // an ISO beside the disk, which the firmware starts after it
 	Insert   qemu.Bus // where that is plugged in
+	Prefer   bool     // have the firmware start the medium before the disk
 	Boot     string   // vmlinuz, initrd and cmdline, for a direct start
 	Accel    string   // of qemu.Probe
 	Arch     string   // of the image; amd64 where empty
@@ -297,7 +298,12 @@ func (m *Machine) Start(ctx context.Context) error {
 	}
 	c.Disks = append(c.Disks, m.config.Disks...)
 	if m.config.Medium != "" {
-		c.Disks = append(c.Disks, qemu.Disk{Path: m.path("medium.iso"), Format: "raw", Bus: m.config.Insert, ReadOnly: true, Serial: "medium"})
+		medium := qemu.Disk{Path: m.path("medium.iso"), Format: "raw", Bus: m.config.Insert, ReadOnly: true, Serial: "medium"}
+		if m.config.Prefer {
+			c.Disks = append([]qemu.Disk{medium}, c.Disks...)
+		} else {
+			c.Disks = append(c.Disks, medium)
+		}
 	}
 	if m.config.LAN != nil {
 		c.Cards = []qemu.Card{{Netdev: m.config.LAN.Netdev, MAC: m.config.MAC}}

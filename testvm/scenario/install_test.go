@@ -82,10 +82,11 @@ func TestScenarioInstall(t *testing.T) {
 	}
 }
 
-// To a disk with sectors of 4 KiB, by NVMe, and from it to PID 1's last step.
+// To a disk with sectors of 4 KiB, by NVMe, and from it to PID 1's last step, although the firmware prefers the medium,
+// which would wait for user-data now.
 func TestScenarioInstallLargeSectors(t *testing.T) {
 	needVM(t)
-	m := installer(t, qemu.UEFI, "{disk: {transport: nvme}}", func(c *machine.Config) { c.Bus, c.Sector = qemu.NVMe, 4096 })
+	m := installer(t, qemu.UEFI, "{disk: {transport: nvme}}", func(c *machine.Config) { c.Bus, c.Sector, c.Prefer = qemu.NVMe, 4096, true })
 	start(t, m)
 	restarted(t, m)
 	if err := m.Unseed(); err != nil {
