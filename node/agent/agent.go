@@ -25,6 +25,7 @@ import (
 
 	"keelson/node/config"
 	"keelson/node/loadbalancer"
+	"keelson/node/nodeevent"
 	"keelson/node/sequence"
 	"keelson/node/status"
 	"keelson/node/supervisorapi"
@@ -105,7 +106,8 @@ type Agent struct {
 	kubelet     *worker.Kubelet
 	registry    *registry // nil where the cluster has none
 
-	live status.Live // what `node status` tells
+	live   status.Live        // what `node status` tells
+	events nodeevent.Recorder // on this machine's Node
 
 	mu sync.Mutex // one line on the console at a time
 }

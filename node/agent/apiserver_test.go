@@ -46,6 +46,10 @@ func (c *cluster) apiServer(w http.ResponseWriter, r *http.Request) {
 		c.patch, _ = io.ReadAll(r.Body)
 		c.patcher = r.TLS.PeerCertificates[0].Subject.CommonName
 		io.WriteString(w, `{"kind":"Node","apiVersion":"v1","metadata":{"name":"w-1"}}`)
+	case "/api/v1/namespaces/default/events":
+		body, _ := io.ReadAll(r.Body)
+		c.events = append(c.events, r.TLS.PeerCertificates[0].Subject.CommonName+": "+string(body))
+		_, _ = w.Write(body)
 	default:
 		refuse(w, http.StatusNotFound, "not found")
 	}

@@ -53,6 +53,7 @@ type cluster struct {
 	password  string          // of agents
 	patch     []byte          // of the Node
 	patcher   string
+	events    []string // who writes, and the event
 }
 
 // serverOf is one server: a supervisor and a kube-apiserver.

@@ -23,6 +23,7 @@ func (a *Agent) steps() []sequence.Step {
 		{Name: "gate", After: []string{"certificates"}, Run: a.awaitCluster},
 		{Name: "kube-proxy", After: []string{"gate", "kubelet"}, Run: a.writeProxy},
 		{Name: "node object", After: []string{"kubelet"}, Run: a.markNode},
+		{Name: "node events", After: []string{"node object"}, Run: a.tellEvents},
 		{Name: "node ready", After: []string{"node object"}, Run: a.awaitNode},
 		{Name: "renewal", After: []string{"kube-proxy", "servers"}, Run: a.startRenewal},
 	}

@@ -1,8 +1,9 @@
-// Package certificate is what `node certificate` shows and does: when each certificate of this machine ends, and the
+// Package certificate knows when each certificate of this machine ends, tells of those that are near it, and asks for the
 // change of the cluster's authorities.
 //
 // It reads the files that node/pki keeps and asks a server through node/trust; it writes nothing itself: leaves are
-// renewed by the running supervisor, authorities by the server that is asked. node/command is its only user.
+// renewed by the running supervisor, authorities by the server that is asked. node/command (`node certificate`),
+// node/status and node/telemetry show what it finds, node/server and node/agent run its Watch.
 package certificate
 
 import (

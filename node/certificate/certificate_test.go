@@ -18,14 +18,17 @@ func start() time.Time { return time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC) }
 func machine(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	_, err := pki.Ensure(pki.Params{
-		ServerDir: filepath.Join(dir, "server"), AgentDir: filepath.Join(dir, "agent"), NodeName: "cp-1", ClusterDomain: "cluster.local",
-		Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, Now: start(),
-	})
-	if err != nil {
+	if _, err := pki.Ensure(params(dir, start())); err != nil {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+func params(dir string, now time.Time) pki.Params {
+	return pki.Params{
+		ServerDir: filepath.Join(dir, "server"), AgentDir: filepath.Join(dir, "agent"), NodeName: "cp-1", ClusterDomain: "cluster.local",
+		Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, Now: now,
+	}
 }
 
 func TestLookFindsAll(t *testing.T) {

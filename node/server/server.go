@@ -30,6 +30,7 @@ import (
 	"keelson/node/gate"
 	"keelson/node/loadbalancer"
 	"keelson/node/mirror"
+	"keelson/node/nodeevent"
 	"keelson/node/nodeobject"
 	"keelson/node/nodepassword"
 	"keelson/node/pki"
@@ -137,6 +138,7 @@ type Server struct {
 	lines     *tunnel.Set            // to the servers of those
 
 	live          status.Live                          // what `node status` tells
+	events        nodeevent.Recorder                   // on this machine's Node
 	rejoined      atomic.Bool                          // this server's data was put away at this start
 	directory     atomic.Pointer[nodeobject.Directory] // nil before kube-apiserver serves
 	snapshots     atomic.Pointer[etcdsnapshot.Manager] // the same

@@ -125,6 +125,8 @@ func TestStepsFollowWhatTheyRead(t *testing.T) {
 		{"node object", "kubelet", "labels that the kubelet may not set are left by it"},
 		{"cloud controller", "add-ons", "its rights are among them"},
 		{"node object", "apiserver", "the client is made there"},
+		{"node events", "apiserver", "the client is made there"},
+		{"node events", "certificates", "it looks at them at once"},
 	} {
 		if !slices.Contains(reach(c.step), c.needs) {
 			t.Errorf("%q does not run after %q, but must: %s", c.step, c.needs, c.because)

@@ -60,6 +60,7 @@ func (s *Server) steps() []sequence.Step {
 		{Name: "etcd care", After: []string{"joining"}, Skip: noEtcd, Run: s.careForEtcd},
 		{Name: "encryption", After: []string{"apiserver", "joining"}, Run: s.startEncryption},
 		{Name: "node object", After: []string{"apiserver"}, Run: s.markNode},
+		{Name: "node events", After: []string{"node object"}, Run: s.tellEvents},
 		{Name: "node ready", After: []string{"node object"}, Run: s.awaitNode},
 		{Name: "system pods", After: []string{"node ready", "controllers", "cloud controller", "add-ons"}, Run: s.awaitSystemPods},
 		{Name: "renewal", After: []string{"apiserver", "joining"}, Run: s.startRenewal},
