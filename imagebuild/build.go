@@ -78,7 +78,7 @@ type state struct {
 	memo     *memo.Memo
 	source   source
 	packages []input.Package
-	library  input.Package // linked into programs in C
+	linked   []input.Package // into programs in C
 	kernel   *kernel.Kernel
 	programs map[string]string
 	root     tree.Tree

@@ -21,12 +21,11 @@ type need struct {
 }
 
 // needs says what each purpose needs from Debian besides Go, for images of an
-// architecture. What runc is linked with comes by a package list.
+// architecture. What runc is linked with, the C library too, comes by a package list.
 func needs(purpose, arch string) ([]need, error) {
 	building := []need{
 		{pkg: "apt", program: "apt-get", why: "fetches and checks Debian packages"},
 		{pkg: "gcc", program: "gcc", why: "compiles the C part of runc"},
-		{pkg: "libc6-dev", file: "/usr/include/stdlib.h", why: "links runc"},
 		{pkg: "pkg-config", program: "pkg-config", why: "finds libseccomp"},
 		{pkg: "ca-certificates", file: "/etc/ssl/certs/ca-certificates.crt", why: "checks who serves Go modules"},
 	}
@@ -38,7 +37,6 @@ func needs(purpose, arch string) ([]need, error) {
 		building = []need{
 			building[0],
 			{pkg: m.gcc, program: m.triplet + "-gcc", why: "compiles the C part of runc for " + arch},
-			{pkg: m.libc, file: "/usr/" + m.triplet + "/lib/libc.a", why: "links runc for " + arch},
 			{pkg: "pkg-config", program: "pkg-config", why: "finds libseccomp"},
 			{pkg: "ca-certificates", file: "/etc/ssl/certs/ca-certificates.crt", why: "checks who serves Go modules"},
 		}
@@ -79,6 +77,8 @@ func needs(purpose, arch string) ([]need, error) {
 			need{pkg: "qemu-utils", program: "qemu-img", why: "checks disk image formats"},
 			need{pkg: other.gcc, program: other.triplet + "-gcc", why: "shows that programs in C can be built for another architecture"},
 			need{pkg: other.libc, file: "/usr/" + other.triplet + "/lib/libc.a", why: "links them"},
+			need{pkg: "gcc", program: "gcc", why: "compiles programs in C to test with"},
+			need{pkg: "libc6-dev", file: "/usr/include/stdlib.h", why: "links them"},
 			need{pkg: "zstd", program: "zstd", why: "reads compressed images"},
 		), nil
 	}

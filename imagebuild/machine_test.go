@@ -41,15 +41,15 @@ func TestNeedsOfAnotherMachine(t *testing.T) {
 	for _, n := range all {
 		pkgs = append(pkgs, n.pkg)
 	}
-	if got := strings.Join(pkgs, " "); !strings.Contains(got, m.gcc) || !strings.Contains(got, m.libc) || strings.Contains(got, "libseccomp") {
+	if got := strings.Join(pkgs, " "); !strings.Contains(got, m.gcc) {
 		t.Errorf("needs for %s: got %s", other, got)
 	}
 	own, err := needs("build", runtime.GOARCH)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range own {
-		if strings.Contains(n.pkg, "libseccomp") {
+	for _, n := range append(own, all...) {
+		if strings.HasPrefix(n.pkg, "libseccomp") || strings.HasPrefix(n.pkg, "libc6") {
 			t.Errorf("the build wants %s of this machine: it has a locked one", n.pkg)
 		}
 	}
@@ -110,6 +110,10 @@ func TestDiskWithoutBIOS(t *testing.T) {
 func TestPackageLists(t *testing.T) {
 	t.Chdir("..")
 	for _, arch := range []string{"amd64", "arm64"} {
+		list, err := openPackages(Config{Arch: arch}, arch+"-sysroot")
+		if err != nil || list == nil {
+			t.Errorf("%s: what programs in C are linked with: %v", arch, err)
+		}
 		for _, flavour := range []string{definition.Cloud, definition.Generic} {
 			var wants []string
 			for _, list := range packageLists(arch, flavour, true) {

@@ -145,7 +145,8 @@ func (s *state) findFirmware(set *kernel.Set) (*firmware.Set, error) {
 	return firmware.Find(packages, set.Firmware())
 }
 
-// sysroot has the library that programs in C are linked with: a locked package, whatever this machine has installed.
+// sysroot has all that programs in C are linked with, as locked packages: a machine's own C library is of another version on
+// each machine, and that of a cross compiler has no corrections of security.
 func (s *state) sysroot(ctx context.Context) (string, error) {
 	packages, err := openPackages(s.config, s.config.Arch+"-sysroot")
 	if err != nil {
@@ -155,10 +156,12 @@ func (s *state) sysroot(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if s.library, err = input.Find(ready, "libseccomp-dev"); err != nil {
+	s.linked = ready
+	dir, err := input.Merge(filepath.Join(s.config.Cache, "sysroot"), ready)
+	if err != nil {
 		return "", err
 	}
-	return filepath.Abs(s.library.Dir)
+	return filepath.Abs(dir)
 }
 
 func buildPrograms(ctx context.Context, s *state) error {

@@ -31,7 +31,7 @@ func putSBOM(s *state) error {
 		}
 		doc.Components = append(doc.Components, c)
 	}
-	linked, err := s.linked()
+	linked, err := s.libraries()
 	if err != nil {
 		return err
 	}
@@ -52,8 +52,10 @@ func putSBOM(s *state) error {
 			return err
 		}
 		if name == gobuild.LinkedWithC {
-			more[0].Uses = append(more[0].Uses, linked.ID())
-			more = append(more, linked)
+			for _, l := range linked {
+				more[0].Uses = append(more[0].Uses, l.ID())
+			}
+			more = append(more, linked...)
 		}
 		doc.Components = append(doc.Components, more...)
 	}
@@ -71,11 +73,29 @@ func putSBOM(s *state) error {
 	return s.root.Bytes(dir+"/sbom.cdx.json", 0o644, s.cyclonedx)
 }
 
-// linked is the library that programs in C are linked with.
-func (s *state) linked() (sbom.Component, error) {
-	return sbom.ReadDebian(sbom.Component{
-		Kind: sbom.Library, Name: s.library.Name, Version: s.library.Version, Arch: s.config.Arch, SHA256: s.library.SHA256,
-	}, s.library.Dir)
+// libraries are those that programs in C are linked with. The sysroot has
+// other packages beside them: headers, and what gcc only tries the linker with.
+func (s *state) libraries() ([]sbom.Component, error) {
+	var out []sbom.Component
+	for _, p := range s.linked {
+		archives, err := filepath.Glob(filepath.Join(p.Dir, "usr/lib", s.machine().triplet, "*.a"))
+		if err != nil {
+			return nil, err
+		}
+		builtin, err := filepath.Glob(filepath.Join(p.Dir, "usr/lib/gcc", s.machine().triplet, "*", "*.a"))
+		if err != nil {
+			return nil, err
+		}
+		if len(archives)+len(builtin) == 0 {
+			continue
+		}
+		c, err := sbom.ReadDebian(sbom.Component{Kind: sbom.Library, Name: p.Name, Version: p.Version, Arch: s.config.Arch, SHA256: p.SHA256}, p.Dir)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, c)
+	}
+	return out, nil
 }
 
 // folders are where Go has its own library and modules.

@@ -64,7 +64,7 @@ type Config struct {
 	Out     string // where binaries go
 	Arch    string // GOARCH
 	Triplet string // how GNU names the architecture
-	Sysroot string // folder with the libraries of CGO programs, beside the C library
+	Sysroot string // folder with all that CGO programs are linked with, the C library and its headers too; the machine's own if empty
 	Foreign bool   // it is not this machine's: the tools have the triplet before their names
 	Stamps  []Stamp
 }
@@ -134,14 +134,11 @@ func run(ctx context.Context, config Config, cgo bool, args []string) error {
 		cmd.Env = append(cmd.Env, "CC="+config.Triplet+"-gcc")
 	}
 	if cgo && config.Sysroot != "" {
-		lib := "usr/lib/" + config.Triplet
-		// Go's cache does not see when pkg-config's answer changes, so the
-		// folders are given by variables that it does see, and pkg-config
-		// leaves them out.
-		cmd.Env = append(cmd.Env,
-			"CGO_CFLAGS=-O2 -g -I"+filepath.Join(config.Sysroot, "usr/include"), "CGO_LDFLAGS=-L"+filepath.Join(config.Sysroot, lib),
-			"PKG_CONFIG_LIBDIR="+filepath.Join(config.Sysroot, lib, "pkgconfig"), "PKG_CONFIG_PATH=", "PKG_CONFIG_SYSROOT_DIR=",
-			"PKG_CONFIG_SYSTEM_LIBRARY_PATH=/"+lib, "PKG_CONFIG_SYSTEM_INCLUDE_PATH=/usr/include")
+		flags, err := sysrootFlags(config.Sysroot, config.Triplet)
+		if err != nil {
+			return err
+		}
+		cmd.Env = append(cmd.Env, flags...)
 	}
 	var stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stderr, &stderr
@@ -149,6 +146,35 @@ func run(ctx context.Context, config Config, cgo bool, args []string) error {
 		return fmt.Errorf("go %s: %w\n%s", strings.Join(args[len(args)-1:], " "), err, strings.TrimSpace(stderr.String()))
 	}
 	return nil
+}
+
+// sysrootFlags are the variables that have a compiler take everything from a
+// sysroot, and nothing of what the machine has installed.
+func sysrootFlags(sysroot, triplet string) ([]string, error) {
+	lib, include := "usr/lib/"+triplet, filepath.Join(sysroot, "usr/include")
+	// The part of the C library that comes with the compiler: where the
+	// sysroot has it, it is of one version.
+	builtin, err := filepath.Glob(filepath.Join(sysroot, "usr/lib/gcc", triplet, "*"))
+	if err != nil || len(builtin) > 1 {
+		return nil, fmt.Errorf("sysroot: libraries of several compilers: %s, %w", builtin, err)
+	}
+	// A compiler for another architecture looks into folders of its own before
+	// those of --sysroot, so both are named once more: -isystem and -B come
+	// first. Go's linker asks the compiler what it can do with --sysroot alone.
+	// The compiler's version would stay in the program (-fno-ident).
+	link := "--sysroot=" + sysroot
+	for _, dir := range append(builtin, filepath.Join(sysroot, lib)) {
+		link += " -B" + dir + " -L" + dir
+	}
+	return []string{
+		"CGO_CFLAGS=-O2 -g -fno-ident --sysroot=" + sysroot + " -isystem " + include + " -isystem " + filepath.Join(include, triplet),
+		"CGO_LDFLAGS=" + link,
+		// Go's cache does not see when pkg-config's answer changes, so the
+		// folders are given by variables that it does see, and pkg-config
+		// leaves them out.
+		"PKG_CONFIG_LIBDIR=" + filepath.Join(sysroot, lib, "pkgconfig"), "PKG_CONFIG_PATH=", "PKG_CONFIG_SYSROOT_DIR=",
+		"PKG_CONFIG_SYSTEM_LIBRARY_PATH=/" + lib, "PKG_CONFIG_SYSTEM_INCLUDE_PATH=/usr/include",
+	}, nil
 }
 
 // KubeSuffix marks the versions of Kubernetes that were built here.

@@ -126,7 +126,7 @@ func TestBuild(t *testing.T) {
 	for range 2 {
 		dir := module(t) // another path each time: it must not be in the binary
 		out := filepath.Join(t.TempDir(), "bin")
-		got, err := Build(context.Background(), Config{Root: dir, Out: out, Arch: "amd64", Stamps: []Stamp{{"main.version", "v7"}}},
+		got, err := Build(context.Background(), Config{Root: dir, Out: out, Arch: runtime.GOARCH, Stamps: []Stamp{{"main.version", "v7"}}},
 			[]Program{{Package: "./prog"}, {Package: "./other"}})
 		if err != nil {
 			t.Fatal(err)
@@ -167,7 +167,7 @@ func buildWithLibrary(t *testing.T, arch, triplet string, foreign bool) {
 	if foreign {
 		prefix = triplet + "-"
 	}
-	for _, tool := range []string{prefix + "gcc", prefix + "ar", "pkg-config"} {
+	for _, tool := range []string{prefix + "gcc", prefix + "ar", prefix + "objcopy", "pkg-config"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skipf("SKIPPED: %s is absent (make check ARCH=%s installs it)", tool, arch)
 		}
@@ -176,12 +176,13 @@ func buildWithLibrary(t *testing.T, arch, triplet string, foreign bool) {
 	for range 2 {
 		sysroot, dir := t.TempDir(), module(t)
 		lib := filepath.Join(sysroot, "usr/lib", triplet)
+		ownLibrary(t, sysroot, triplet, prefix)
 		for name, text := range map[string]string{
 			filepath.Join(sysroot, "usr/include/seven.h"): "int seven(void);\n",
 			filepath.Join(sysroot, "seven.c"):             "int seven(void) { return 7; }\n",
 			filepath.Join(lib, "pkgconfig/seven.pc"): "prefix=/usr\nName: seven\nDescription: x\nVersion: 1\nCflags: -I${prefix}/include\nLibs: -L${prefix}/lib/" +
 				triplet + " -lseven\n",
-			filepath.Join(dir, "prog/main.go"): "package main\n\n// #cgo pkg-config: seven\n// #include <seven.h>\nimport \"C\"\n\nfunc main() { println(C.seven()) }\n",
+			filepath.Join(dir, "prog/main.go"): "package main\n\n// #cgo pkg-config: seven\n// #include <seven.h>\n// #include <sysexits.h>\n// #if EX_OK != 7\n// #error the header of the machine\n// #endif\nimport \"C\"\n\nfunc main() { println(C.seven()) }\n",
 		} {
 			if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 				t.Fatal(err)
@@ -214,6 +215,14 @@ func buildWithLibrary(t *testing.T, arch, triplet string, foreign bool) {
 		if want := map[string]elf.Machine{"arm64": elf.EM_AARCH64, "amd64": elf.EM_X86_64}[arch]; f.Machine != want || f.Section(".interp") != nil {
 			t.Errorf("program: for %v, interpreter %v, want a static one for %v", f.Machine, f.Section(".interp"), want)
 		}
+		if f.Section(".sysroot") == nil {
+			t.Error("the program is linked with the C library of the machine, not with the sysroot's")
+		}
+		if c := f.Section(".comment"); c != nil {
+			if text, err := c.Data(); err != nil || bytes.Count(text, []byte{0}) > 1 {
+				t.Errorf("what compiled it: %q, %v, want the C library's alone", text, err)
+			}
+		}
 		if bytes.Contains(b, []byte(sysroot)) {
 			t.Error("the program names the sysroot's folder")
 		}
@@ -221,6 +230,66 @@ func buildWithLibrary(t *testing.T, arch, triplet string, foreign bool) {
 	}
 	if made[0] != made[1] {
 		t.Error("the sysroot's folder changes the program")
+	}
+}
+
+// ownLibrary puts the machine's C library for a triplet into a sysroot, with
+// marks: a start file with a section of its own, and a header that says
+// something else.
+func ownLibrary(t *testing.T, sysroot, triplet, prefix string) {
+	t.Helper()
+	lib := filepath.Join(sysroot, "usr/lib", triplet)
+	from := map[string]string{lib: "/usr/lib/" + triplet, filepath.Join(sysroot, "usr/include"): "/usr/include"}
+	if prefix != "" {
+		from = map[string]string{lib: "/usr/" + triplet + "/lib", filepath.Join(sysroot, "usr/include"): "/usr/" + triplet + "/include"}
+	}
+	for to, dir := range from {
+		if err := os.MkdirAll(to, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		entries, err := os.ReadDir(dir)
+		if err != nil || len(entries) == 0 {
+			t.Skipf("SKIPPED: no C library in %s (make check installs it)", dir)
+		}
+		for _, e := range entries {
+			switch e.Name() {
+			case "crt1.o", "sysexits.h", "pkgconfig":
+				continue
+			}
+			if err := os.Symlink(filepath.Join(dir, e.Name()), filepath.Join(to, e.Name())); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, text := range map[string]string{filepath.Join(sysroot, "usr/include/sysexits.h"): "#define EX_OK 7\n", filepath.Join(sysroot, "mark"): "mark"} {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	args := []string{"--add-section", ".sysroot=" + filepath.Join(sysroot, "mark"), from[lib] + "/crt1.o", lib + "/crt1.o"}
+	if out, err := exec.Command(prefix+"objcopy", args...).CombinedOutput(); err != nil {
+		t.Fatalf("objcopy: %v: %s", err, out)
+	}
+}
+
+// What gcc brings of the C library is the sysroot's too, if it is there.
+func TestSysrootFlags(t *testing.T) {
+	root := t.TempDir()
+	flags, err := sysrootFlags(root, "vax-linux-gnu")
+	if err != nil || strings.Contains(strings.Join(flags, " "), "/gcc/") {
+		t.Errorf("without gcc's libraries: got %v, %v", flags, err)
+	}
+	for i, version := range []string{"12", "13"} {
+		if err := os.MkdirAll(filepath.Join(root, "usr/lib/gcc/vax-linux-gnu", version), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		flags, err := sysrootFlags(root, "vax-linux-gnu")
+		if i == 0 && (err != nil || !strings.Contains(strings.Join(flags, " "), " -B"+root+"/usr/lib/gcc/vax-linux-gnu/12 ")) {
+			t.Errorf("with gcc's libraries: got %v, %v", flags, err)
+		}
+		if i == 1 && err == nil {
+			t.Errorf("of two compilers: got %v, want an error", flags)
+		}
 	}
 }
 
