@@ -160,17 +160,22 @@ func within(t *testing.T, limit time.Duration) context.Context {
 func userData(t *testing.T) []byte {
 	t.Helper()
 	doc, err := cidata.CloudConfig{
-		Hostname: "keelson-1",
-		RKE2:     map[string]any{"role": "server"},
-		WriteFiles: []cidata.File{{
-			Path: "/etc/rancher/rke2/registries.yaml", Permissions: "0600",
-			Content: fmt.Sprintf("mirrors:\n  docker.io:\n    endpoint: [\"http://%s:%d\"]\n", qemu.HostInGuest, the.registry.Port()),
-		}},
+		Hostname:   "keelson-1",
+		RKE2:       map[string]any{"role": "server"},
+		WriteFiles: mirror(),
 	}.Render()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return doc
+}
+
+// mirror is the file by which a machine pulls from the lab's registry.
+func mirror() []cidata.File {
+	return []cidata.File{{
+		Path: "/etc/rancher/rke2/registries.yaml", Permissions: "0600",
+		Content: fmt.Sprintf("mirrors:\n  docker.io:\n    endpoint: [\"http://%s:%d\"]\n", qemu.HostInGuest, the.registry.Port()),
+	}}
 }
 
 // newMachine makes a machine that is off. It goes with the test, and leaves a
