@@ -22,11 +22,15 @@ import (
 
 // resolve fills what the settings leave to the machine, once it has an address.
 func (s *Server) resolve(ctx context.Context) error {
-	h, err := host.Wait(ctx, host.Patience, s.cfg.Settings.Enough)
+	settings, err := s.recallNetworks(s.cfg.Settings)
+	if err != nil {
+		return err
+	}
+	h, err := host.Wait(ctx, host.Patience, settings.Enough)
 	if err != nil {
 		return fmt.Errorf("look at the machine: %w", err)
 	}
-	if s.settings, err = s.cfg.Settings.Resolve(h); err != nil {
+	if s.settings, err = settings.Resolve(h); err != nil {
 		return fmt.Errorf("resolve settings: %w", err)
 	}
 	s.log.Info("node", "name", s.settings.NodeName, "addresses", s.settings.NodeIP)

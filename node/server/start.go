@@ -42,6 +42,7 @@ func (s *Server) steps() []sequence.Step {
 		{Name: "membership", After: []string{"etcd"}, Skip: noEtcd, Run: s.watchMember},
 		{Name: "token", After: []string{"etcd", "token files", "listener", "nodes"}, Run: s.startRotation},
 		{Name: "bootstrap record", After: []string{"token"}, Run: s.saveBootstrap},
+		{Name: "networks", After: []string{"bootstrap record"}, Run: s.rememberNetworks},
 		{Name: "joined apiserver pod", After: []string{"bootstrap record"}, Skip: noAPI, Run: s.writeJoinedAPIServer},
 		{Name: "joining", After: []string{"bootstrap record"}, Run: s.openListener},
 		{Name: "record", After: []string{"joining", "apiserver pod"}, Run: s.followRecord},
