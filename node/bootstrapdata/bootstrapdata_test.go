@@ -105,7 +105,7 @@ func read(t *testing.T, dir, path string) string {
 	return string(data)
 }
 
-func sync(t *testing.T, s bootstrapdata.Store, dir string) []string {
+func sync(t *testing.T, s bootstrapdata.Transactor, dir string) []string {
 	t.Helper()
 	paths, err := bootstrapdata.Sync(t.Context(), s, "pass", dir)
 	if err != nil {

@@ -19,15 +19,15 @@ type racing struct {
 	first string // the other server's value
 }
 
-func (r *racing) Put(ctx context.Context, key, value string, revision int64) (bool, error) {
+func (r *racing) Commit(ctx context.Context, expect, put []bootstrapdata.Record, remove []string) (bool, error) {
 	if r.first != "" {
 		other := r.first
 		r.first = ""
-		if _, err := r.Memory.Put(ctx, key, other, revision); err != nil {
+		if _, err := r.Memory.Put(ctx, expect[0].Key, other, expect[0].Revision); err != nil {
 			return false, err
 		}
 	}
-	return r.Memory.Put(ctx, key, value, revision)
+	return r.Memory.Commit(ctx, expect, put, remove)
 }
 
 // TestTwoFirstServers: the one that comes second takes over what the first has written, and loses its own.

@@ -1,7 +1,6 @@
 package bootstrapdata_test
 
 import (
-	"context"
 	"errors"
 	"path/filepath"
 	"strings"
@@ -11,7 +10,7 @@ import (
 	"keelson/node/bootstrapdata/storetest"
 )
 
-func load(t *testing.T, s bootstrapdata.Store) bootstrapdata.Data {
+func load(t *testing.T, s bootstrapdata.Transactor) bootstrapdata.Data {
 	t.Helper()
 	d, err := bootstrapdata.Load(t.Context(), s, "pass")
 	if err != nil {
@@ -102,14 +101,14 @@ func TestReplaceErrors(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name   string
-		store  func(t *testing.T) bootstrapdata.Store
+		store  func(t *testing.T) bootstrapdata.Transactor
 		change func(bootstrapdata.Data) (bootstrapdata.Data, error)
 		want   string
 	}{
-		{"nothing to replace", func(*testing.T) bootstrapdata.Store { return &storetest.Memory{} }, rotate("x"), "no bootstrap data"},
-		{"change refuses", func(t *testing.T) bootstrapdata.Store { return full(t) },
+		{"nothing to replace", func(*testing.T) bootstrapdata.Transactor { return &storetest.Memory{} }, rotate("x"), "no bootstrap data"},
+		{"change refuses", func(t *testing.T) bootstrapdata.Transactor { return full(t) },
 			func(bootstrapdata.Data) (bootstrapdata.Data, error) { return nil, refuse }, "refuse"},
-		{"others are faster each time", func(t *testing.T) bootstrapdata.Store { return busy{full(t)} }, rotate("x"), "other servers wrote it"},
+		{"others are faster each time", func(t *testing.T) bootstrapdata.Transactor { return always{full(t)} }, rotate("x"), "other servers wrote it"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := bootstrapdata.Replace(t.Context(), c.store(t), "pass", c.change)
@@ -119,11 +118,6 @@ func TestReplaceErrors(t *testing.T) {
 		})
 	}
 }
-
-// busy is a store that another server always writes first.
-type busy struct{ *storetest.Memory }
-
-func (busy) Put(context.Context, string, string, int64) (bool, error) { return false, nil }
 
 // A server without any file has nothing that could be a cluster's record.
 func TestEmptyDiskSavesNothing(t *testing.T) {

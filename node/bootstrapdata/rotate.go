@@ -102,11 +102,7 @@ func rotateOnce(ctx context.Context, s Transactor, old, next token.Secret, expir
 		}
 		data["PasswdFile"] = passwd
 	}
-	plain, err := data.at(data.Generation() + 1).Encode()
-	if err != nil {
-		return false, err
-	}
-	value, err := Encrypt(next, plain)
+	put, err := written(next, data.at(data.Generation()+1))
 	if err != nil {
 		return false, err
 	}
@@ -116,8 +112,8 @@ func rotateOnce(ctx context.Context, s Transactor, old, next token.Secret, expir
 	}
 	done, err := s.Commit(ctx,
 		[]Record{have, {Key: Key(next)}, {Key: RotationKey}},
-		[]Record{{Key: Key(next), Value: value}, {Key: RotationKey, Value: told}},
-		[]string{have.Key})
+		append(put, Record{Key: RotationKey, Value: told}),
+		[]string{have.Key, RecoveryKey})
 	if err != nil {
 		return false, fmt.Errorf("rotate token: %w", err)
 	}

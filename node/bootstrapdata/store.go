@@ -27,8 +27,9 @@ type Store interface {
 // What a store can hold that is not for us.
 var (
 	ErrNone       = errors.New("no bootstrap data in the datastore; check that the token is this cluster's")
-	ErrOtherToken = errors.New("bootstrap data already found and encrypted with different token; set the token that this cluster was made with")
-	ErrSeveral    = errors.New("the datastore holds several records of bootstrap data; remove all but the one of this cluster's token")
+	ErrOtherToken = errors.New("bootstrap data already found and encrypted with different token; set the token that this cluster was made with. " +
+		"If nobody has it any more, `node token recover` on a server, or token-recover beside a new token in a server's settings, makes the new one the cluster's")
+	ErrSeveral = errors.New("the datastore holds several records of bootstrap data; remove all but the one of this cluster's token")
 )
 
 // Load reads and decrypts the record that password encrypts.
@@ -42,7 +43,7 @@ func Load(ctx context.Context, s Store, password token.Secret) (Data, error) {
 
 // Save writes data as the cluster's record if there is none, and tells whether it did. The first server's data
 // wins; an empty value is the lock that a server holds while it makes its data, and is replaced.
-func Save(ctx context.Context, s Store, password token.Secret, data Data) (bool, error) {
+func Save(ctx context.Context, s Transactor, password token.Secret, data Data) (bool, error) {
 	r, password, err := find(ctx, s, password)
 	if err != nil {
 		return false, err
@@ -61,7 +62,7 @@ const attempts = 5
 
 // Replace makes what change returns the cluster's record, one generation later; change may be called more than once.
 // A record that does not exist, or is another token's, is an error: there is nothing to replace.
-func Replace(ctx context.Context, s Store, password token.Secret, change func(Data) (Data, error)) (Data, error) {
+func Replace(ctx context.Context, s Transactor, password token.Secret, change func(Data) (Data, error)) (Data, error) {
 	for range attempts {
 		r, password, err := find(ctx, s, password)
 		if err != nil {
@@ -95,26 +96,39 @@ func readRecord(password token.Secret, r Record) (Data, error) {
 	return Decode(plain)
 }
 
-// writeRecord writes data in place of r, and tells whether r was still there.
-func writeRecord(ctx context.Context, s Store, password token.Secret, data Data, r Record) (bool, error) {
-	plain, err := data.Encode()
+// writeRecord writes data in place of r, with its seal, and tells whether r was still there.
+func writeRecord(ctx context.Context, s Transactor, password token.Secret, data Data, r Record) (bool, error) {
+	put, err := written(password, data)
 	if err != nil {
 		return false, err
 	}
-	value, err := Encrypt(password, plain)
-	if err != nil {
-		return false, err
-	}
-	saved, err := s.Put(ctx, Key(password), value, r.Revision)
+	saved, err := s.Commit(ctx, []Record{r}, put, nil)
 	if err != nil {
 		return false, fmt.Errorf("save bootstrap data: %w", err)
 	}
 	return saved, nil
 }
 
+// written is what is put where data becomes the record of password.
+func written(password token.Secret, data Data) ([]Record, error) {
+	plain, err := data.Encode()
+	if err != nil {
+		return nil, err
+	}
+	value, err := Encrypt(password, plain)
+	if err != nil {
+		return nil, err
+	}
+	seal, err := newSeal(data, value)
+	if err != nil {
+		return nil, err
+	}
+	return []Record{{Key: Key(password), Value: value}, {Key: SealKey, Value: seal}}, nil
+}
+
 // Sync brings disk and record together: the disk's files become the record where there is none, and the disk follows
 // the record where there is one. It returns the paths it wrote; components that have read them must start anew.
-func Sync(ctx context.Context, s Store, password token.Secret, serverDir string) ([]string, error) {
+func Sync(ctx context.Context, s Transactor, password token.Secret, serverDir string) ([]string, error) {
 	data, err := Collect(serverDir)
 	if err != nil {
 		return nil, err
@@ -126,8 +140,15 @@ func Sync(ctx context.Context, s Store, password token.Secret, serverDir string)
 	if saved {
 		return nil, saveAgreed(serverDir, data.at(1))
 	}
-	record, err := Load(ctx, s, password)
+	r, password, err := find(ctx, s, password)
 	if err != nil {
+		return nil, err
+	}
+	record, err := readRecord(password, r)
+	if err != nil {
+		return nil, err
+	}
+	if err := reseal(ctx, s, r, record); err != nil {
 		return nil, err
 	}
 	return Reconcile(serverDir, record)

@@ -26,6 +26,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"keelson/node/bootstrapdata"
 	"keelson/node/etcd"
 	"keelson/node/file"
 	"keelson/node/token"
@@ -42,8 +43,11 @@ type Params struct {
 	SnapshotDir string
 	Fetch       func(ctx context.Context, name, path string) error // from the object store; may be nil
 	Password    token.Secret                                       // the server token's, which opens the bootstrap record
-	Now         time.Time
-	Log         *slog.Logger
+	Texts       []token.Secret                                     // forms of the token in which an old server may have used it
+	// Recover gives the new data Password for its token where that does not open it; may be nil.
+	Recover func(ctx context.Context, store bootstrapdata.Transactor) error
+	Now     time.Time
+	Log     *slog.Logger
 
 	after func(step string) error // tests cut the power here
 }

@@ -170,7 +170,14 @@ func (p Params) renew(ctx context.Context, f *flag) error {
 	}
 	return serve(ctx, filepath.Join(workPath(p.DataDir), "etcd"), false, func(ctx context.Context, client *clientv3.Client) error {
 		store := etcdstore.New(client)
-		if _, err := bootstrapdata.Load(ctx, store, p.Password); err != nil {
+		if _, err := bootstrapdata.Migrate(ctx, store, p.Password, p.Texts...); err != nil {
+			return err
+		}
+		_, err := bootstrapdata.Load(ctx, store, p.Password)
+		if p.Recover != nil && (errors.Is(err, bootstrapdata.ErrOtherToken) || errors.Is(err, bootstrapdata.ErrSeveral)) {
+			err = p.Recover(ctx, store)
+		}
+		if err != nil {
 			return fmt.Errorf("open the bootstrap record of the data to restore: %w; the token must be the one that was valid when the snapshot was taken", err)
 		}
 		records, err := store.List(ctx, bootstrapdata.Prefix)

@@ -16,7 +16,7 @@ var ErrMoved = errors.New("the encryption was changed by someone else meanwhile;
 
 // Bootstrap is the Record in the cluster's bootstrap data.
 type Bootstrap struct {
-	Store    bootstrapdata.Store
+	Store    bootstrapdata.Transactor
 	Password func() token.Secret // the server token of the moment
 }
 

@@ -117,7 +117,7 @@ func Make(current bootstrapdata.Data, now time.Time) (bootstrapdata.Data, error)
 }
 
 // Apply checks plain, the JSON that a client sent, against the cluster's record and replaces the record with it.
-func Apply(ctx context.Context, s bootstrapdata.Store, password token.Secret, plain []byte, now time.Time, force bool) (bootstrapdata.Data, error) {
+func Apply(ctx context.Context, s bootstrapdata.Transactor, password token.Secret, plain []byte, now time.Time, force bool) (bootstrapdata.Data, error) {
 	next, err := bootstrapdata.Decode(plain)
 	if err != nil {
 		return nil, err

@@ -42,4 +42,5 @@ func TestStoreOfRealEtcd(t *testing.T) {
 	t.Cleanup(func() { _ = client.Close() })
 	storetest.Run(t, New(client))
 	testRotation(t, client)
+	testOldAndLost(t, client)
 }
