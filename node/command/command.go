@@ -30,7 +30,7 @@ const usage = `usage: node <verb> [arguments]
   agent [--config FILE]       run it as an agent, which holds workloads alone
   status [-o text|json]       what this machine is to its cluster, and what it waits for
   certificate check|rotate-ca when certificates end; new authorities for the cluster
-  token create|list|delete|generate|rotate
+  token create|list|delete|generate|rotate|recover
                               tokens that machines join with
   secrets-encrypt status|rotate-keys|prepare|rotate|reencrypt|enable|disable
                               keys that encrypt Secrets at rest

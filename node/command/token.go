@@ -34,6 +34,9 @@ const tokenUsage = `usage: node token <verb> [flags]
                               change the server token, and print the new one; the one before holds for a while
   rotate --finish [--token TOKEN | --token-file FILE] [--server URL]
                               have the one before hold no more, from now on
+  recover [--new-token TOKEN] [--unsealed] [--etcd URL]
+                              on a server: give the cluster a new token where nobody has its own any more, by the keys
+                              of its authorities on this disk, and print it
 
 create, list and delete take --kubeconfig FILE; all that look at this machine's files take --data-dir DIR.
 `
@@ -58,7 +61,7 @@ func tokenVerb(ctx context.Context, args []string, now time.Time, stdout, stderr
 	flags.StringVar(&t.dataDir, "d", config.Default().DataDir, "the same")
 	flags.StringVar(&t.kubeconfig, "kubeconfig", "", "kubeconfig of an administrator")
 	run, ok := map[string]func(context.Context, *flag.FlagSet, []string) error{
-		"create": t.create, "list": t.list, "delete": t.remove, "generate": t.generate, "rotate": t.rotate,
+		"create": t.create, "list": t.list, "delete": t.remove, "generate": t.generate, "rotate": t.rotate, "recover": t.recover,
 	}[args[0]]
 	if !ok {
 		return fmt.Errorf("token: unknown verb %q\n\n%s", args[0], tokenUsage)

@@ -152,6 +152,8 @@ type Config struct {
 	EtcdExposeMetrics            bool              // etcd-expose-metrics
 
 	// Reset of the cluster.
+	TokenRecover            bool   // token-recover: once, make Token the cluster's in the place of one that is lost
+	TokenRecoverUnsealed    bool   // token-recover-unsealed: without proof that the disk is the newest
 	ClusterReset            bool   // cluster-reset: once, make a cluster of this one server
 	ClusterResetRestorePath string // cluster-reset-restore-path: of this snapshot; empty: of the server's own data
 

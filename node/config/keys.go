@@ -49,6 +49,8 @@ func honoured() []Key {
 
 		{Name: "token", Doc: "secret that servers and agents join with", check: oneLine, bind: func(c *Config) any { return &c.Token }},
 		{Name: "token-file", Doc: "file that holds the token", check: absolute, bind: func(c *Config) any { return &c.tokenFile }},
+		{Name: "token-recover", Doc: "make token the cluster's, whose own is lost, by the keys of the authorities on this server's disk; once", bind: func(c *Config) any { return &c.TokenRecover }},
+		{Name: "token-recover-unsealed", Doc: "do so where nothing tells whether this disk is the newest", bind: func(c *Config) any { return &c.TokenRecoverUnsealed }},
 		{Name: "agent-token", Doc: "secret that only agents join with", check: oneLine, bind: func(c *Config) any { return &c.AgentToken }},
 		{Name: "agent-token-file", Doc: "file that holds the agent token", check: absolute, bind: func(c *Config) any { return &c.agentTokenFile }},
 

@@ -113,6 +113,14 @@ func (c Config) Validate() error {
 	if c.ClusterResetRestorePath != "" && !c.ClusterReset {
 		fail("cluster-reset-restore-path", "is set and cluster-reset is not; add cluster-reset: true, or remove it")
 	}
+	switch {
+	case c.TokenRecoverUnsealed && !c.TokenRecover:
+		fail("token-recover-unsealed", "is set and token-recover is not; add token-recover: true, or remove it")
+	case c.TokenRecover && c.Token == "":
+		fail("token-recover", "is set and token is not; add the new token, which the cluster is to have")
+	case c.TokenRecover && c.DisableEtcd:
+		fail("token-recover", "is set on a server without etcd; set it on one that has the cluster's data")
+	}
 	if c.AgentToken != "" && c.AgentToken == c.Token {
 		fail("agent-token", "is the same as token; choose another, or remove it")
 	}

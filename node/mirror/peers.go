@@ -9,10 +9,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
-
-	"keelson/node/nodeobject"
 )
 
 // Label is on the Nodes that share images: RKE2's (k3s pkg/spegel, P2pEnabledLabel). RKE2 finds a libp2p address in an
@@ -46,8 +46,19 @@ func (p *Peers) List() []string {
 
 // Run follows the Nodes until ctx ends.
 func (p *Peers) Run(ctx context.Context) error {
+	nodes := p.client.CoreV1().Nodes()
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.LabelSelector = Label + "=true"
+			return nodes.List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.LabelSelector = Label + "=true"
+			return nodes.Watch(ctx, o)
+		},
+	}
 	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
-		ListerWatcher: nodeobject.ListWatch(p.client, func(o *metav1.ListOptions) { o.LabelSelector = Label + "=true" }),
+		ListerWatcher: cache.ToListWatcherWithWatchListSemantics(lw, p.client),
 		ObjectType:    &corev1.Node{},
 		Transform:     slim,
 		Handler: cache.ResourceEventHandlerFuncs{

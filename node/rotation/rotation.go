@@ -170,6 +170,7 @@ const (
 // Run follows rotations until ctx ends.
 func (r *Rotator) Run(ctx context.Context) error {
 	changes := r.cfg.Store.Changes(ctx, bootstrapdata.RotationKey)
+	recoveries := r.cfg.Store.Changes(ctx, bootstrapdata.RecoveryKey)
 	var later <-chan time.Time
 	if until, ok := r.Overlap(); ok { // etcd may be silent until then
 		later = r.cfg.After(until.Sub(r.cfg.Now()))
@@ -179,6 +180,10 @@ func (r *Rotator) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case _, ok := <-changes:
+			if !ok {
+				return nil
+			}
+		case _, ok := <-recoveries:
 			if !ok {
 				return nil
 			}
@@ -213,6 +218,9 @@ func (r *Rotator) follow(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	if !ok {
+		if err := r.takeRecovery(ctx); err != nil {
+			return 0, err
+		}
 		return 0, r.forget()
 	}
 	if err := r.take(ctx, rotation); err != nil {

@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"keelson/node/bootstrapdata"
@@ -16,6 +17,11 @@ import (
 func (r *Rotator) Settle(ctx context.Context, settings token.Secret) (token.Passwords, error) {
 	r.work.Lock()
 	defer r.work.Unlock()
+	if _, ok, err := bootstrapdata.Rotating(ctx, r.cfg.Store); err == nil && !ok {
+		if err := r.takeRecovery(ctx); err != nil && !errors.Is(err, bootstrapdata.ErrRecovery) { // the settings may have it
+			return token.Passwords{}, err
+		}
+	}
 	if settings != "" {
 		if err := r.settle(ctx, settings); err != nil {
 			return token.Passwords{}, err

@@ -77,7 +77,11 @@ func (s *Server) ensureSecrets(context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.passwords, err = token.EnsurePasswd(s.server(), token.Secret(s.settings.Token), token.Secret(s.settings.AgentToken), exists)
+	if s.recovers(exists) {
+		s.passwords, err = s.provisionalPasswords()
+	} else {
+		s.passwords, err = token.EnsurePasswd(s.server(), token.Secret(s.settings.Token), token.Secret(s.settings.AgentToken), exists)
+	}
 	if errors.Is(err, token.ErrTokenChanged) {
 		return fmt.Errorf("the token of the settings is not the one this cluster was made with; put the first one back, or remove it (the cluster keeps its own): %w", err)
 	}
@@ -136,6 +140,10 @@ func (s *Server) ensureCertificates(context.Context) error {
 }
 
 func (s *Server) writeTokens(context.Context) error {
+	exists, err := s.clusterExists()
+	if err != nil || s.recovers(exists) { // which may need what the files say
+		return err
+	}
 	bundle, err := os.ReadFile(s.server("tls", "server-ca.crt"))
 	if err != nil {
 		return fmt.Errorf("read server CA: %w", err)

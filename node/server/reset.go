@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -85,6 +86,12 @@ func (s *Server) reset(ctx context.Context) error {
 		DataDir: c.DataDir, NodeName: c.NodeName, Address: c.NodeIP[0].String(), Restore: c.ClusterResetRestorePath,
 		SnapshotDir: s.snapshotDir(), Now: time.Now(), Log: s.log,
 	}
+	if p.Texts, err = s.tokenTexts(); err != nil {
+		return err
+	}
+	if c.TokenRecover {
+		p.Recover = s.recoverReset
+	}
 	if c.S3.Enabled {
 		p.Fetch = s.fetchSnapshot
 	}
@@ -127,6 +134,17 @@ func (s *Server) knownPasswords() ([]token.Secret, error) {
 		return nil, errors.New("reset the cluster: no token is known: set token to the one that was valid when the snapshot was taken")
 	}
 	return all, nil
+}
+
+// tokenTexts are the token as the settings and this machine's files write it: old servers took the text for the
+// passphrase of the cluster's record.
+func (s *Server) tokenTexts() ([]token.Secret, error) {
+	texts := []token.Secret{token.Secret(s.settings.Token)}
+	text, err := os.ReadFile(s.server("token"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("read token: %w", err)
+	}
+	return append(texts, token.Secret(strings.TrimSpace(string(text)))), nil
 }
 
 // ownPassword is the server's password in this machine's files; empty where there is none.

@@ -24,6 +24,21 @@ import (
 
 // startRotation settles which token is the cluster's, as soon as etcd tells, and follows its rotations from then on.
 func (s *Server) startRotation(ctx context.Context) error {
+	if err := s.settleToken(ctx); err != nil {
+		return err
+	}
+	s.background("token rotation", s.rotator.Run)
+	s.tellRotation(s.rotator.Overlap)
+	return nil
+}
+
+func (s *Server) settleToken(ctx context.Context) error {
+	if err := s.migrateRecord(ctx); err != nil {
+		return err
+	}
+	if err := s.recoverToken(ctx); err != nil {
+		return err
+	}
 	var err error
 	s.rotator, err = rotation.New(rotation.Config{
 		Store: s.store, ServerDir: s.server(), Name: s.settings.NodeName, Servers: s.clusterServers, Log: s.log,
@@ -35,8 +50,29 @@ func (s *Server) startRotation(ctx context.Context) error {
 	if s.passwords, err = s.rotator.Settle(ctx, token.Secret(s.settings.Token)); err != nil {
 		return fmt.Errorf("settle the token: %w", err)
 	}
-	s.background("token rotation", s.rotator.Run)
-	s.tellRotation(s.rotator.Overlap)
+	return nil
+}
+
+// migrateRecord takes over what an old k3s or RKE2 has left in this server's etcd data. Nothing is left of it where the
+// cluster's record is in its place.
+func (s *Server) migrateRecord(ctx context.Context) error {
+	passwords, err := s.knownPasswords()
+	if err != nil {
+		return err
+	}
+	texts, err := s.tokenTexts()
+	if err != nil {
+		return err
+	}
+	for _, p := range passwords {
+		moved, err := bootstrapdata.Migrate(ctx, s.store, p, texts...)
+		if err != nil {
+			return err
+		}
+		if moved {
+			s.log.Info("the cluster's record was an old version's, and is now under the key of the token's password")
+		}
+	}
 	return nil
 }
 
@@ -128,6 +164,12 @@ func (s *Server) followRecord(context.Context) error {
 
 func (s *Server) takeRecord(ctx context.Context) error {
 	written, err := bootstrapdata.Sync(ctx, s.store, s.rotator.Passwords().Server, s.server())
+	if errors.Is(err, bootstrapdata.ErrOtherToken) { // a recovery that this server is about to hear of
+		if err := s.rotator.Follow(ctx); err != nil {
+			return err
+		}
+		written, err = bootstrapdata.Sync(ctx, s.store, s.rotator.Passwords().Server, s.server())
+	}
 	if err != nil || len(written) == 0 {
 		return err
 	}

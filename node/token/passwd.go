@@ -77,7 +77,8 @@ type Passwords struct {
 }
 
 // ErrTokenLost is a cluster whose password file is gone and whose token nobody has set.
-var ErrTokenLost = errors.New("cred/passwd is gone and no token is set; set the token that this cluster was made with")
+var ErrTokenLost = errors.New("cred/passwd is gone and no token is set; set the token that this cluster was made with. " +
+	"If nobody has it any more, set a new one and token-recover: true, which does what `node token recover` does where etcd runs")
 
 // EnsurePasswd settles the cluster's secrets and makes <serverDir>/cred/passwd hold them. A server token that is
 // not set is the one of the file, and is generated where there is no file. Where a cluster exists already, another
