@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -34,7 +35,7 @@ func TestSharedImages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	workload, err := registry.Workload(t.Context(), "amd64")
+	workload, err := registry.Workload(t.Context(), runtime.GOARCH)
 	if err != nil {
 		t.Fatal(err)
 	}

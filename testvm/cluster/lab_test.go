@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -105,7 +106,7 @@ func newLab(ctx context.Context) (*lab, error) {
 	if l.registry, err = registry.Start(); err != nil {
 		return nil, err
 	}
-	workload, err := registry.Workload(ctx, "amd64")
+	workload, err := registry.Workload(ctx, runtime.GOARCH)
 	if err != nil {
 		return nil, err
 	}

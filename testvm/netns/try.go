@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"debug/elf"
 	"errors"
 	"fmt"
 	"os"
@@ -78,6 +79,10 @@ func tryMounts(root *Root, dir string) error {
 				done <- fmt.Errorf("mount the image's root (erofs): %w", err)
 				return
 			}
+			if err := tryProgram("/proc/self/exe", filepath.Join(at("image"), "usr/sbin/init")); err != nil {
+				done <- err
+				return
+			}
 		}
 		options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", at("lower"), at("upper"), at("work"))
 		if err := unix.Mount("overlay", at("merged"), "overlay", 0, options); err != nil {
@@ -87,4 +92,23 @@ func tryMounts(root *Root, dir string) error {
 		done <- nil
 	}()
 	return <-done
+}
+
+// tryProgram says whether a program of the image is for this host's processor, as own is. Machines here are not emulated.
+func tryProgram(own, image string) error {
+	var machines [2]elf.Machine
+	for i, name := range []string{own, image} {
+		f, err := elf.Open(name)
+		if err != nil {
+			return fmt.Errorf("see what processor %s is for: %w", name, err)
+		}
+		machines[i] = f.Machine
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	if machines[0] != machines[1] {
+		return fmt.Errorf("the image is for another processor (%s) than this host has (%s)", machines[1], machines[0])
+	}
+	return nil
 }
