@@ -42,7 +42,11 @@ func (c *cluster) apiServer(w http.ResponseWriter, r *http.Request) {
 			c.t.Errorf("nodes asked for with %q, want %q: kubelets may see their own alone", got, want)
 		}
 		io.WriteString(w, `{"kind":"NodeList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[{"metadata":{"name":"w-1"},"status":{"conditions":[{"type":"Ready","status":"True"}]}}]}`)
-	case "/api/v1/nodes/w-1":
+	case "/api/v1/nodes/w-1", "/api/v1/nodes/w-1/status":
+		if r.Method == http.MethodGet {
+			io.WriteString(w, `{"kind":"Node","apiVersion":"v1","metadata":{"name":"w-1"}}`)
+			return
+		}
 		c.patch, _ = io.ReadAll(r.Body)
 		c.patcher = r.TLS.PeerCertificates[0].Subject.CommonName
 		io.WriteString(w, `{"kind":"Node","apiVersion":"v1","metadata":{"name":"w-1"}}`)

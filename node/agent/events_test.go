@@ -22,3 +22,18 @@ func TestCertificatesAreTold(t *testing.T) {
 		}
 	}
 }
+
+func TestDiskIsWatched(t *testing.T) {
+	c, m := newCluster(t, 1), newMachine(t)
+	a, _ := m.start(t, c, nil)
+	if err := steps(t, within(t), a, append(joining(), "disk space")...); err != nil {
+		t.Fatal(err)
+	}
+	await(t, within(t), "the Node's condition", func() (told bool) {
+		c.set(func() { told = strings.Contains(string(c.patch), `"DiskSpaceLow"`) && c.patcher == "system:node:w-1" })
+		return told
+	})
+	if d := a.status(t.Context()).Disk; d == nil || d.Total == 0 {
+		t.Errorf("got %+v", d)
+	}
+}

@@ -9,6 +9,7 @@ func (a *Agent) steps() []sequence.Step {
 		{Name: "settings", Run: a.lookAtHost},
 		{Name: "folders", Run: a.makeFolders},
 		{Name: "system images", Run: a.loadImages},
+		{Name: "disk space", After: []string{"settings", "folders"}, Run: a.watchDisk},
 		{Name: "containerd", After: []string{"folders", "system images"}, Run: a.startContainerd},
 		{Name: "node password", After: []string{"folders"}, Run: a.ensurePassword},
 		{Name: "load balancers", After: []string{"folders"}, Run: a.startBalancers},

@@ -21,5 +21,6 @@ func (a *Agent) status(ctx context.Context) status.Report {
 	settings := a.cfg.Settings
 	r := status.Files{DataDir: settings.DataDir, Role: status.Agent, Settings: &settings, Notes: status.DefaultNotes, Version: a.cfg.Version}.Report(a.now())
 	a.live.Fill(ctx, &r)
+	r.Conclude()
 	return r
 }

@@ -59,5 +59,6 @@ func stopped(file, version string, now time.Time) status.Report {
 	if err != nil {
 		r.Problems = append(r.Problems, err.Error())
 	}
+	r.Conclude()
 	return r
 }

@@ -2,9 +2,15 @@ package server
 
 import (
 	"context"
+	"errors"
+
+	"k8s.io/client-go/kubernetes"
 
 	"keelson/node/certificate"
+	"keelson/node/containerd"
 	"keelson/node/nodeevent"
+	"keelson/node/reserve"
+	"keelson/node/status"
 )
 
 // tellEvents has events about this machine written on its Node from now on, those of its certificates among them.
@@ -19,4 +25,34 @@ func (s *Server) tellEvents(context.Context) error {
 		},
 	}.Run)
 	return nil
+}
+
+// watchDisk keeps a reserve on the disk that etcd's data is on, from the first moment: a disk that is full already must not
+// keep etcd from starting.
+func (s *Server) watchDisk(context.Context) error {
+	w, err := reserve.New(reserve.Config{
+		Dir: s.settings.DataDir, Node: s.settings.NodeName, Events: &s.events, Console: s.console, Log: s.log,
+		Spares: []reserve.Spare{{What: "old snapshots of etcd", Give: s.shedSnapshots}, reserve.Images("unix://" + containerd.Socket)},
+		Client: func() (kubernetes.Interface, error) {
+			if !s.isReady() {
+				return nil, errors.New("kube-apiserver does not serve yet")
+			}
+			return s.client, nil
+		},
+	})
+	if err != nil {
+		return err
+	}
+	s.background("disk space", w.Run)
+	s.live.Add(status.OfDisk(w))
+	return nil
+}
+
+// shedSnapshots gives up what retention would keep, where that is of use.
+func (s *Server) shedSnapshots(ctx context.Context, enough func() bool) ([]string, error) {
+	m := s.snapshots.Load()
+	if m == nil || !reserve.SameFileSystem(m.Dir, s.settings.DataDir) {
+		return nil, nil
+	}
+	return m.Shed(ctx, enough)
 }

@@ -2,6 +2,9 @@ package server
 
 import (
 	"context"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -10,6 +13,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
+	"keelson/node/etcdsnapshot"
 	"keelson/node/pki"
 )
 
@@ -46,5 +50,60 @@ func TestCertificatesAreTold(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// From the first moment on, without etcd and without kube-apiserver, the disk is watched and shown.
+func TestDiskIsWatched(t *testing.T) {
+	s := newServer(t, nil)
+	prepare(t, s)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	s.background = func(_ string, run func(context.Context) error) { go func() { ended <- run(ctx) }() }
+	if err := s.watchDisk(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if d := s.status(ctx).Disk; d == nil || d.Path != s.settings.DataDir || d.Total == 0 {
+		t.Errorf("got %+v", d)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSnapshotsAreGivenUp(t *testing.T) {
+	s := newServer(t, nil)
+	never := func() bool { return false }
+	if gone, err := s.shedSnapshots(t.Context(), never); err != nil || gone != nil {
+		t.Errorf("before there are snapshots: %v, %v", gone, err)
+	}
+	store := func(dir string) {
+		m := &etcdsnapshot.Manager{Config: etcdsnapshot.Config{Dir: dir, NodeName: "cp-1"}}
+		for _, name := range []string{"on-demand-cp-1-1700000000", "etcd-snapshot-cp-1-1700000001"} {
+			if err := os.MkdirAll(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.snapshots.Store(m)
+	}
+	if err := os.MkdirAll(s.settings.DataDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	store(s.snapshotDir())
+	if gone, err := s.shedSnapshots(t.Context(), never); err != nil || !slices.Equal(gone, []string{"on-demand-cp-1-1700000000"}) {
+		t.Errorf("gone: %v, %v; want the older one", gone, err)
+	}
+	elsewhere, err := os.MkdirTemp("/dev/shm", "snapshots")
+	if err != nil {
+		t.Skipf("no other file system: %v", err)
+	}
+	defer os.RemoveAll(elsewhere)
+	store(elsewhere)
+	if gone, err := s.shedSnapshots(t.Context(), never); err != nil || gone != nil {
+		t.Errorf("on another file system, where it would free nothing: gone %v, %v", gone, err)
 	}
 }

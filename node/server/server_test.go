@@ -126,6 +126,7 @@ func TestStepsFollowWhatTheyRead(t *testing.T) {
 		{"cloud controller", "add-ons", "its rights are among them"},
 		{"node object", "apiserver", "the client is made there"},
 		{"node events", "apiserver", "the client is made there"},
+		{"disk space", "folders", "it looks at the data folder"},
 		{"node events", "certificates", "it looks at them at once"},
 	} {
 		if !slices.Contains(reach(c.step), c.needs) {

@@ -17,6 +17,7 @@ func (s *Server) steps() []sequence.Step {
 		{Name: "settings", Run: s.resolve},
 		{Name: "folders", Run: s.makeFolders},
 		{Name: "system images", Run: s.loadImages},
+		{Name: "disk space", After: []string{"settings", "folders"}, Run: s.watchDisk},
 		{Name: "roles", After: []string{"settings", "folders"}, Run: s.settleRoles},
 		{Name: "reset", After: []string{"roles"}, Skip: noEtcd, Run: s.settleReset},
 		{Name: "cluster", After: []string{"reset", "system images"}, Run: s.joinCluster},

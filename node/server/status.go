@@ -35,6 +35,7 @@ func (s *Server) status(ctx context.Context) status.Report {
 		}
 		r.Reset.Rejoined = true
 	}
+	r.Conclude()
 	return r
 }
 

@@ -65,6 +65,8 @@ func (f Files) Report(now time.Time) Report {
 		r.Certificates = found
 		r.NextRenewal = next(found)
 	}
+	r.Disk, err = f.disk()
+	problem(err)
 	if r.Role == Server {
 		r.Parts = f.parts()
 		r.Etcd, err = f.etcd()

@@ -96,7 +96,15 @@ func (p *page) report(r Report) {
 	if r.Reset != nil {
 		p.reset(*r.Reset)
 	}
+	if d := r.Disk; d != nil {
+		p.line("disk", "%d of %d MiB free at %s, %d MiB more in reserve", d.Free>>20, d.Total>>20, d.Path, d.Reserve>>20)
+	}
 	p.certificates(r)
+	for _, one := range r.Reasons {
+		if !one.shownElsewhere() {
+			p.line("not well", "%s: %s", one.Code, oneLine(one.Message))
+		}
+	}
 	for _, text := range r.UserData {
 		p.line("user-data", "%s", oneLine(text))
 	}

@@ -62,10 +62,11 @@ func examples() map[string]Report {
 	agent.Role, agent.Node, agent.Join = Agent, "w-1", "https://10.0.0.1:9345"
 	agent.Trust, agent.Balancers = Trust{authority, ByFirstUse}, agentBalancers
 
+	agent.Disk = &Disk{Path: "/var/lib/rancher/rke2", Total: 20 << 30, Free: 3 << 20, Alarm: "DiskReserveReleased", Since: noon().Add(-time.Minute), Text: "the disk is full"}
 	agent.UserData = []string{"nocloud: line 7: packages: is not supported: the system is immutable", "nocloud: line 9: colour: is not a known key"}
 
 	starting := agent
-	starting.UserData = nil
+	starting.UserData, starting.Disk = nil, nil
 	starting.State, starting.Started, starting.Certificates, starting.NextRenewal = Starting, noon().Add(-3*time.Minute), nil, nil
 	starting.Trust, starting.Balancers = Trust{}, nil
 	starting.Waiting = []Wait{
@@ -84,10 +85,16 @@ func examples() map[string]Report {
 	stopped.Problems = []string{"/etc/rancher/rke2/config.yaml: line 3: tls-sam: is not a known key; did you mean tls-san?"}
 	stopped.Reset = &Reset{State: "a reset was cut off; the next start finishes it"}
 
-	return map[string]Report{
+	server.Disk = &Disk{Path: "/var/lib/rancher/rke2", Total: 20 << 30, Free: 10 << 30, Reserve: 512 << 20}
+	all := map[string]Report{
 		"server": server, "etcd": leader, "control-plane": controls, "agent": agent, "starting": starting, "learner": learner, "stopped": stopped,
 		"nothing": {State: Stopped, Now: noon(), Version: "v1"},
 	}
+	for name, r := range all {
+		r.Conclude()
+		all[name] = r
+	}
+	return all
 }
 
 func TestRenderGolden(t *testing.T) {
@@ -148,7 +155,7 @@ func TestJSONShape(t *testing.T) {
 	}
 	want := []string{
 		"state", "now", "started", "version", "role", "parts", "node", "server", "waiting", "balancers", "trust",
-		"tokenBeforeHonouredUntil", "etcd", "snapshot", "reset", "nextRenewal", "certificates", "userData", "problems",
+		"tokenBeforeHonouredUntil", "etcd", "snapshot", "reset", "disk", "nextRenewal", "certificates", "userData", "problems", "reasons",
 	}
 	if !slices.Equal(names, want) {
 		t.Errorf("keys: got %q, want %q", names, want)

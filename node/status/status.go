@@ -50,10 +50,12 @@ type Report struct {
 	Etcd         *Etcd               `json:"etcd,omitempty"`
 	Snapshot     *Snapshot           `json:"snapshot,omitempty"`
 	Reset        *Reset              `json:"reset,omitempty"`
+	Disk         *Disk               `json:"disk,omitempty"`
 	NextRenewal  *Renewal            `json:"nextRenewal,omitempty"`
 	Certificates []certificate.Entry `json:"certificates,omitempty"`
 	UserData     []string            `json:"userData,omitempty"` // what was said of the machine's user-data, by document, line and key
 	Problems     []string            `json:"problems,omitempty"` // why something is missing here
+	Reasons      []Trouble           `json:"reasons,omitempty"`  // all that is not as it should be; none: all is well
 }
 
 // Wait is a step of the start that has not ended.
@@ -141,4 +143,15 @@ type Reset struct {
 type Renewal struct {
 	File string    `json:"file"`
 	At   time.Time `json:"at"`
+}
+
+// Disk is the file system of the data folder.
+type Disk struct {
+	Path    string    `json:"path"`
+	Total   uint64    `json:"totalBytes"`
+	Free    uint64    `json:"freeBytes"`
+	Reserve uint64    `json:"reserveBytes"` // held for an emergency
+	Alarm   string    `json:"alarm,omitempty"`
+	Since   time.Time `json:"since,omitzero"` // of the alarm
+	Text    string    `json:"text,omitempty"` // of the alarm
 }
