@@ -7,6 +7,7 @@ import (
 
 	"keelson/node/certificate"
 	"keelson/node/containerd"
+	"keelson/node/diagnosis"
 	"keelson/node/nodeevent"
 	"keelson/node/reserve"
 	"keelson/node/status"
@@ -28,6 +29,10 @@ func (a *Agent) tellEvents(context.Context) error {
 			a.events.Tell(nodeevent.Event{Component: certificate.Monitor, Severity: nodeevent.SeverityOf(warning), Reason: reason, Text: text})
 		},
 	}.Run)
+	name := a.settings.NodeName
+	a.live.Add(func(ctx context.Context, r *status.Report) {
+		r.Reasons = append(r.Reasons, diagnosis.Node(ctx, client, name)...)
+	})
 	return nil
 }
 

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"keelson/node/config"
+	"keelson/node/containerd"
+	"keelson/node/diagnosis"
 	"keelson/node/file"
 	"keelson/node/host"
 	"keelson/node/nodepassword"
@@ -74,7 +76,15 @@ func (a *Agent) loadImages(context.Context) (err error) {
 	return err
 }
 
-func (a *Agent) startContainerd(ctx context.Context) error { return a.worker.StartContainerd(ctx) }
+func (a *Agent) startContainerd(ctx context.Context) error {
+	if err := a.worker.StartContainerd(ctx); err != nil {
+		return err
+	}
+	a.live.Add(func(ctx context.Context, r *status.Report) {
+		r.Reasons = append(r.Reasons, diagnosis.Runtime(ctx, "unix://"+containerd.Socket)...)
+	})
+	return nil
+}
 
 // ensurePassword makes the node's password at its first start: 16 random bytes as hex, as k3s's agents do
 // (pkg/agent/config). Servers remember its hash, so that no other machine can take the node's name.

@@ -8,6 +8,7 @@ import (
 
 	"keelson/node/certificate"
 	"keelson/node/containerd"
+	"keelson/node/diagnosis"
 	"keelson/node/nodeevent"
 	"keelson/node/reserve"
 	"keelson/node/status"
@@ -24,6 +25,10 @@ func (s *Server) tellEvents(context.Context) error {
 			s.events.Tell(nodeevent.Event{Component: certificate.Monitor, Severity: nodeevent.SeverityOf(warning), Reason: reason, Text: text})
 		},
 	}.Run)
+	s.live.Add(func(ctx context.Context, r *status.Report) {
+		r.Reasons = append(r.Reasons, diagnosis.Node(ctx, s.client, s.settings.NodeName)...)
+		r.Reasons = append(r.Reasons, diagnosis.Webhooks(ctx, s.client)...)
+	})
 	return nil
 }
 

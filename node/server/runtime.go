@@ -6,7 +6,10 @@ import (
 	"os"
 	"path/filepath"
 
+	"keelson/node/containerd"
+	"keelson/node/diagnosis"
 	"keelson/node/gate"
+	"keelson/node/status"
 	"keelson/node/worker"
 )
 
@@ -39,7 +42,16 @@ func (s *Server) startContainerd(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return w.StartContainerd(ctx)
+	if err := w.StartContainerd(ctx); err != nil {
+		return err
+	}
+	s.live.Add(tellRuntime)
+	return nil
+}
+
+// tellRuntime has shown what the container runtime lacks.
+func tellRuntime(ctx context.Context, r *status.Report) {
+	r.Reasons = append(r.Reasons, diagnosis.Runtime(ctx, "unix://"+containerd.Socket)...)
 }
 
 func (s *Server) startKubelet(ctx context.Context) error {
