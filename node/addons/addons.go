@@ -54,7 +54,10 @@ type Config struct {
 	Mapper  Mapper
 	Events  typedcorev1.EventsGetter // what is told on Addon objects; nil: nothing
 	Node    string                   // that tells it
-	Observe func(Event)              // may be nil
+	// Coming are groups of kinds that the server itself makes known, each with what is closed when they are served. Until
+	// then a file that has some is kept waiting: it would fail, and every first boot would tell so.
+	Coming  map[string]<-chan struct{}
+	Observe func(Event) // may be nil
 	Log     *slog.Logger
 }
 
@@ -118,10 +121,13 @@ func (c *Controller) Run(ctx context.Context) error {
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	come := c.come(ctx)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-come:
+			timer.Reset(0)
 		case event, ok := <-c.watcher.Events:
 			if !ok {
 				return errors.New("watch manifests: the watch has ended")
@@ -200,8 +206,8 @@ func (c *Controller) file(ctx context.Context, addon, file string) (err error) {
 		return c.disable(ctx, addon, file)
 	}
 	content, err := read(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // gone since it was listed
+	if errors.Is(err, fs.ErrNotExist) || err == nil && c.early(content) {
+		return nil // gone since it was listed, or to come back to
 	}
 	sum := sha256.Sum256(content)
 	if err == nil && c.done[file] == sum {

@@ -7,7 +7,7 @@ func refused() []Key {
 		images    = "system images are part of the verified root and cannot be replaced one by one"
 		runtime   = "containerd and kubelet are part of the verified root"
 		plugins   = "the machine runs no programs from outside the verified root"
-		charts    = "Helm charts come in a later version"
+		charts    = "the image has no ingress controller; a HelmChart of your own can install one"
 		cloud     = "cloud provider integrations come in a later version"
 		logging   = "logs have fixed places and bounded size; debug is the one setting"
 	)
@@ -18,7 +18,7 @@ func refused() []Key {
 		{Name: "enable-servicelb", Reason: "the service load balancer comes in a later version", Neutral: []string{"false"}},
 		{Name: "ingress-controller", Reason: charts, Neutral: []string{"", "none"}},
 		{Name: "write-kubeconfig-group", Reason: "the machine has no groups of people", Neutral: []string{""}},
-		{Name: "helm-job-image", Reason: charts, Neutral: []string{""}},
+		{Name: "helm-job-image", Reason: "charts are applied without a job", Neutral: []string{""}},
 		{Name: "disable-agent", Reason: "a server of this version always runs a kubelet", Neutral: []string{"false"}},
 		{Name: "secrets-encryption", Reason: "secrets are always encrypted at rest", Neutral: []string{"true"}},
 		{Name: "cloud-provider-name", Reason: cloud, Neutral: []string{""}},

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"sync"
 
+	helmv1 "github.com/k3s-io/helm-controller/pkg/apis/helm.cattle.io/v1"
+
 	"keelson/node/addons"
 	"keelson/node/config"
 	"keelson/node/file"
@@ -89,6 +91,7 @@ func (s *Server) startAddons(ctx context.Context) error {
 		Disable: s.manifestParams().Disabled(),
 		Node:    s.settings.NodeName,
 		Log:     s.log,
+		Coming:  map[string]<-chan struct{}{helmv1.SchemeGroupVersion.Group: s.chartKinds},
 		Observe: func(e addons.Event) {
 			if e.Addon == rights && e.Err == nil {
 				once.Do(func() { close(applied) })

@@ -24,6 +24,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"keelson/node/bootstrapdata/etcdstore"
+	"keelson/node/chartsource"
 	"keelson/node/config"
 	"keelson/node/etcd"
 	"keelson/node/etcdsnapshot"
@@ -50,6 +51,7 @@ import (
 type places struct {
 	images    string // the system images' layout
 	templates string // the image's add-ons
+	charts    string // the image's charts
 	// served is on a file system in memory: it is as old as etcd's first service since the machine started.
 	served string
 	// started is on a file system in memory: it is there if and only if node has run since the machine started.
@@ -67,6 +69,7 @@ func defaultPlaces() places {
 	return places{
 		images:    systemimage.DefaultDir,
 		templates: "/usr/lib/keelson/manifests",
+		charts:    chartsource.Dir,
 		served:    "/run/keelson/etcd-served",
 		started:   "/run/keelson/node-started",
 		password:  nodepassword.DefaultFile,
@@ -112,6 +115,8 @@ type Server struct {
 
 	ready   chan struct{} // closed when kube-apiserver serves
 	patient chan struct{} // closed when the kubelet has started the pods that this takes
+
+	chartKinds chan struct{} // closed when kube-apiserver serves HelmCharts
 
 	// What earlier steps of the list leave for later ones. A step only reads what a step that it is listed after has
 	// written, which is what orders the accesses.
@@ -164,6 +169,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	return &Server{
 		cfg: cfg, places: defaultPlaces(), log: cfg.Log, ready: make(chan struct{}), patient: make(chan struct{}),
+		chartKinds:    make(chan struct{}),
 		recordChanged: make(chan struct{}, 1),
 	}, nil
 }

@@ -47,6 +47,7 @@ func newServer(t *testing.T, change func(*config.Config)) *Server {
 	s.places = places{
 		images:    layouttest.Write(t, dir, map[string]layouttest.Layer{"one": {"program": "x"}}, images...),
 		templates: "../../configs/manifests",
+		charts:    filepath.Join(dir, "charts"),
 		served:    filepath.Join(dir, "run", "etcd-served"),
 		started:   filepath.Join(dir, "run", "node-started"),
 		password:  filepath.Join(dir, "etc", "node", "password"),
@@ -124,6 +125,7 @@ func TestStepsFollowWhatTheyRead(t *testing.T) {
 		{"joining", "listener", "it installs the listener's answers"},
 		{"node object", "kubelet", "labels that the kubelet may not set are left by it"},
 		{"cloud controller", "add-ons", "its rights are among them"},
+		{"charts", "etcd", "the turn for them is there"},
 		{"node object", "apiserver", "the client is made there"},
 		{"node events", "apiserver", "the client is made there"},
 		{"disk space", "folders", "it looks at the data folder"},

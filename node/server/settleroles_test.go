@@ -88,7 +88,7 @@ func TestStepsOfRoles(t *testing.T) {
 			"members alone", "snapshots", "registry", "etcd care",
 		}},
 		{"etcd alone", etcdAlone, []string{
-			"gate", "balancer of etcd", "apiserver pod", "manifests", "others' etcd", "joined apiserver pod", "add-ons", "cloud controller", "members", "endpoints", "registry",
+			"gate", "balancer of etcd", "apiserver pod", "manifests", "others' etcd", "joined apiserver pod", "add-ons", "charts", "cloud controller", "members", "endpoints", "registry",
 		}},
 	} {
 		s := new(Server)

@@ -50,6 +50,7 @@ func (s *Server) steps() []sequence.Step {
 		{Name: "apiserver", After: []string{"kubelet", "joined apiserver pod", "others' kube-apiservers"}, Run: s.awaitAPIServer},
 		{Name: "controllers", After: []string{"apiserver"}, Run: s.writeControllers},
 		{Name: "add-ons", After: []string{"apiserver", "manifests"}, Skip: noAPI, Run: s.startAddons},
+		{Name: "charts", After: []string{"apiserver", "etcd", "containerd"}, Skip: noAPI, Run: s.startCharts},
 		{Name: "cloud controller", After: []string{"add-ons"}, Skip: noAPI, Run: s.writeCloudController},
 		{Name: "reset's end", After: []string{"apiserver"}, Skip: noEtcd, Run: s.finishReset},
 		{Name: "known nodes", After: []string{"reset's end", "nodes"}, Run: s.followCluster},

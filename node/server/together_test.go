@@ -122,7 +122,7 @@ func (b *box) steps(s *Server) []sequence.Step {
 		},
 		"node object": func(ctx context.Context) error { return b.register(ctx, s) },
 	}
-	for _, name := range []string{"settings", "gate", "containerd", "controllers", "add-ons", "cloud controller", "endpoints", "snapshots", "node ready", "system pods", "renewal"} {
+	for _, name := range []string{"settings", "gate", "containerd", "controllers", "add-ons", "charts", "cloud controller", "endpoints", "snapshots", "node ready", "system pods", "renewal"} {
 		instead[name] = none
 	}
 	steps := s.steps()
