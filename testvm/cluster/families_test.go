@@ -143,21 +143,57 @@ func TestDualStack(t *testing.T) {
 	c.serves(client, dualPods, dualServices)
 }
 
-// A cluster of IPv6 alone, on machines that have no other address.
+// A cluster of IPv6 alone, on machines that have no other address. A second server's etcd joins it.
 func TestIPv6Only(t *testing.T) {
 	c := newCluster(t)
 	c.families = netns.IPv6
-	client := c.pair(map[string]any{"cluster-cidr": pods6, "service-cidr": services6})
+	networks := map[string]any{"cluster-cidr": pods6, "service-cidr": services6}
+	client := c.pair(networks)
+	second := c.add("server-2", "server", 3, func(doc *cidata.CloudConfig) {
+		settings(networks)(doc)
+		doc.RKE2["server"] = "https://" + c.address(1, 9345)
+	})
+	c.start(second)
+	c.whole(client)
 	c.serves(client, pods6, services6)
 }
 
-// With host-gw there is no tunnel: each node has a route to the other's pods of each family, by way of its address.
+// A cluster changes from vxlan to host-gw. There is no tunnel then, and nothing of the one that was: each node has a route
+// to the other's pods of each family, by way of its address.
 func TestHostGateway(t *testing.T) {
 	c := newCluster(t)
 	c.families = netns.DualStack
-	client := c.pair(map[string]any{"cluster-cidr": dualPods, "service-cidr": dualServices, "flannel-backend": "host-gw"})
+	client := c.pair(map[string]any{"cluster-cidr": dualPods, "service-cidr": dualServices})
+	server := c.all["server-1"]
+	c.ensureWeb(client) // with pods that have addresses, flannel is there on each node
+	for _, name := range c.names() {
+		if links, _ := c.paths(name); !slices.Equal(links, []string{"flannel-v6.1", "flannel.1"}) {
+			t.Errorf("%s with vxlan: got links %q", name, links)
+		}
+	}
+
+	seed := server.seed
+	seed.RKE2["flannel-backend"] = "host-gw"
+	doc, err := seed.Render()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Reseed(cidata.Volume{UserData: doc}); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Shutdown(within(t, stopLimit)); err != nil {
+		t.Fatal(err)
+	}
+	c.start(server)
+	client = c.client(server)
+	ctx := within(t, readyLimit)
+	// The pods that are there now are of the new configuration: the DaemonSet has one generation more, and all follow it.
+	if err := client.DaemonSetRolled(ctx, "kube-system", "kube-flannel-ds", 2, len(c.all)); err != nil {
+		t.Fatal(err)
+	}
 	c.serves(client, dualPods, dualServices)
-	nodes, err := client.CoreV1().Nodes().List(within(t, changeLimit), metav1.ListOptions{})
+
+	nodes, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,37 +207,44 @@ func TestHostGateway(t *testing.T) {
 				want = append(want, pods+" by "+[]string{netns.Address(c.all[there.Name].n).String(), netns.Address6(c.all[there.Name].n).String()}[i])
 			}
 		}
-		var got []string
-		err := c.all[here.Name].Computer.(*netns.Machine).Enter(func() error {
-			links, err := netlink.LinkList()
+		links, routes := c.paths(here.Name)
+		slices.Sort(want)
+		if len(links) > 0 || !slices.Equal(routes, want) {
+			t.Errorf("%s: got links %q and routes %q, want no link and %q", here.Name, links, routes, want)
+		}
+	}
+}
+
+// paths are flannel's links in a machine and its routes by way of somebody, but for those to everywhere.
+func (c *cluster) paths(name string) (links, ways []string) {
+	c.t.Helper()
+	err := c.all[name].Computer.(*netns.Machine).Enter(func() error {
+		all, err := netlink.LinkList()
+		if err != nil {
+			return err
+		}
+		for _, l := range all {
+			if strings.HasPrefix(l.Attrs().Name, "flannel") {
+				links = append(links, l.Attrs().Name)
+			}
+		}
+		for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+			routes, err := netlink.RouteList(nil, family)
 			if err != nil {
 				return err
 			}
-			for _, l := range links {
-				if strings.HasPrefix(l.Attrs().Name, "flannel") {
-					got = append(got, "link "+l.Attrs().Name)
+			for _, r := range routes {
+				if r.Gw != nil && r.Dst != nil && !r.Dst.IP.IsUnspecified() {
+					ways = append(ways, r.Dst.String()+" by "+r.Gw.String())
 				}
 			}
-			for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-				routes, err := netlink.RouteList(nil, family)
-				if err != nil {
-					return err
-				}
-				for _, r := range routes {
-					if r.Gw != nil && r.Dst != nil && !r.Dst.IP.IsUnspecified() {
-						got = append(got, r.Dst.String()+" by "+r.Gw.String())
-					}
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
 		}
-		slices.Sort(got)
-		slices.Sort(want)
-		if !slices.Equal(got, want) {
-			t.Errorf("%s: got %q, want %q", here.Name, got, want)
-		}
+		return nil
+	})
+	if err != nil {
+		c.t.Fatal(err)
 	}
+	slices.Sort(links)
+	slices.Sort(ways)
+	return links, ways
 }

@@ -77,15 +77,20 @@ func (c *Client) APIServersAre(ctx context.Context, endpoints ...string) error {
 
 // DaemonSetReady waits until a DaemonSet's newest generation is available on exactly so many nodes.
 func (c *Client) DaemonSetReady(ctx context.Context, namespace, name string, nodes int) error {
+	return c.DaemonSetRolled(ctx, namespace, name, 0, nodes)
+}
+
+// DaemonSetRolled is DaemonSetReady for a generation or a later one.
+func (c *Client) DaemonSetRolled(ctx context.Context, namespace, name string, generation int64, nodes int) error {
 	lw := listWatch(c, c.AppsV1().DaemonSets(namespace).List, c.AppsV1().DaemonSets(namespace).Watch, name)
 	err := until(ctx, c, lw, &appsv1.DaemonSet{}, func(all []*appsv1.DaemonSet) (bool, string) {
 		if len(all) == 0 {
 			return false, "it does not exist"
 		}
 		s := all[0].Status
-		return s.ObservedGeneration >= all[0].Generation && int(s.DesiredNumberScheduled) == nodes &&
+		return all[0].Generation >= generation && s.ObservedGeneration >= all[0].Generation && int(s.DesiredNumberScheduled) == nodes &&
 				int(s.UpdatedNumberScheduled) == nodes && int(s.NumberAvailable) == nodes,
-			fmt.Sprintf("%d of %d pods are available, on %d nodes wanted", s.NumberAvailable, s.DesiredNumberScheduled, nodes)
+			fmt.Sprintf("generation %d: %d of %d pods are available and %d of it, on %d nodes wanted", all[0].Generation, s.NumberAvailable, s.DesiredNumberScheduled, s.UpdatedNumberScheduled, nodes)
 	})
 	if err != nil {
 		return fmt.Errorf("wait for daemonset %s: %w", name, err)
