@@ -80,6 +80,8 @@ func needs(purpose, arch string) ([]need, error) {
 			need{pkg: "gcc", program: "gcc", why: "compiles programs in C to test with"},
 			need{pkg: "libc6-dev", file: "/usr/include/stdlib.h", why: "links them"},
 			need{pkg: "zstd", program: "zstd", why: "reads compressed images"},
+			need{pkg: "iptables", program: "iptables-save", why: "checks the rules of network policies"},
+			need{pkg: "ipset", program: "ipset", why: "checks their sets"},
 		), nil
 	}
 	return nil, fmt.Errorf("deps: purpose %q: want build, run or check", purpose)

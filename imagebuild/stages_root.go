@@ -23,7 +23,7 @@ import (
 func applets() []string {
 	return []string{
 		"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "cloud-controller-manager",
-		"node", "kubelet", "kubectl", "etcd", "etcdctl", "etcdutl", "containerd", "ctr", "crictl", "coredns", "flanneld",
+		"node", "kubelet", "kubectl", "etcd", "etcdctl", "etcdutl", "containerd", "ctr", "crictl", "coredns", "flanneld", "network-policy",
 	}
 }
 
@@ -42,6 +42,7 @@ func systemImages(modules map[string]string) []oci.Image {
 		image("etcd", modules["go.etcd.io/etcd/server/v3"], "etcd", "base", "bundle"),
 		image("coredns", modules["github.com/coredns/coredns"], "coredns", "base", "bundle"),
 		image("flannel", modules["github.com/flannel-io/flannel"], "flanneld", "base", "nft", "bundle"),
+		image("network-policy", modules["github.com/cloudnativelabs/kube-router/v2"], "network-policy", "base", "iptables", "bundle"),
 		image("pause", "3.10", "/bin/pause", "pause"),
 	}
 }
@@ -53,6 +54,7 @@ func rootSteps() []func(*state) error {
 		func(s *state) error { return rootfs.Skeleton(&s.root, layout.MountPoints()) },
 		putOverlays, putConfigs, putPrograms, putBundle, putDebianPrograms, putModules, putArchives, putZonesAndCertificates, putBaseLayer,
 		func(s *state) error { return rootfs.Share(&s.root, layout.Layers+"/nft") },
+		func(s *state) error { return rootfs.Share(&s.root, layout.Layers+"/iptables") },
 		putManifest, putSBOM,
 	}
 }
@@ -148,11 +150,41 @@ func putDebianPrograms(s *state) error {
 	if err := rootfs.Programs(&s.root, layout.Layers+"/nft", s.config.Arch, dirs, []string{"/usr/sbin/nft"}); err != nil {
 		return err
 	}
+	if err := putIptables(s, dirs); err != nil {
+		return err
+	}
 	e2fsprogs, err := input.Find(s.packages, "e2fsprogs")
 	if err != nil {
 		return err
 	}
 	return s.root.File(layout.FactoryEtc+"/mke2fs.conf", 0o644, filepath.Join(e2fsprogs.Dir, "etc/mke2fs.conf"))
+}
+
+// extensions are the matches and targets that the rules of network policies are written in.
+func extensions() []string {
+	return []string{
+		"libxt_standard", "libxt_comment", "libxt_addrtype", "libxt_conntrack", "libxt_limit", "libxt_mark", "libxt_MARK", "libxt_multiport",
+		"libxt_physdev", "libxt_set", "libxt_tcp", "libxt_udp", "libxt_sctp", "libxt_NFLOG",
+		"libipt_icmp", "libipt_REJECT", "libip6t_icmp6", "libip6t_hl", "libip6t_REJECT",
+	}
+}
+
+// putIptables makes the layer that network policies are applied with: iptables on nftables, and ipset.
+func putIptables(s *state, dirs []string) error {
+	const layer, multi = layout.Layers + "/iptables", "xtables-nft-multi"
+	programs := []string{"/usr/sbin/" + multi, "/usr/sbin/ipset"}
+	for _, name := range extensions() {
+		programs = append(programs, path.Join(rootfs.LibraryDirs(s.config.Arch)[0], "xtables", name+".so"))
+	}
+	if err := rootfs.Programs(&s.root, layer, s.config.Arch, dirs, programs); err != nil {
+		return err
+	}
+	for _, name := range []string{"iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"} {
+		if err := s.root.Link(layer+"/usr/sbin/"+name, multi); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func putModules(s *state) error {
@@ -306,7 +338,7 @@ func putManifest(s *state) error {
 // when the layer changed.
 func putImages(_ context.Context, s *state) error {
 	layers := map[string]oci.Layer{}
-	for _, name := range []string{"base", "nft", "bundle", "pause"} {
+	for _, name := range []string{"base", "nft", "iptables", "bundle", "pause"} {
 		dir := path.Join(layout.Layers, name)
 		digest, err := s.memo.Digest(&s.root, dir)
 		if err != nil {

@@ -42,6 +42,7 @@ func applets() map[string]applet {
 		"coredns":                  coreDNS,
 		"cloud-controller-manager": cloudControllerManager,
 		"flanneld":                 flanneld,
+		"network-policy":           networkPolicy,
 		"crictl":                   cri,
 	}
 }

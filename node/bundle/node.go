@@ -15,6 +15,7 @@ import (
 	"keelson/node/cloudprovider"
 	"keelson/node/crictl"
 	"keelson/node/flannel"
+	"keelson/node/networkpolicy"
 )
 
 func cloudControllerManager() int {
@@ -43,6 +44,24 @@ func flanneld() int {
 	defer stop()
 	if err := flannel.Run(ctx, options); err != nil {
 		fmt.Fprintln(os.Stderr, "flanneld:", err)
+		return 1
+	}
+	return 0
+}
+
+func networkPolicy() int {
+	options, err := networkpolicy.ParseArguments(os.Args[1:], os.Stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "network-policy:", err)
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := networkpolicy.Run(ctx, options); err != nil {
+		fmt.Fprintln(os.Stderr, "network-policy:", err)
 		return 1
 	}
 	return 0

@@ -26,6 +26,8 @@ type Params struct {
 	ClusterCIDR, ServiceCIDR []netip.Prefix
 	ClusterDNS               []netip.Addr
 
+	NodePorts config.PortRange // ${NODE_PORTS}
+
 	ClusterDomain string            // ${CLUSTER_DOMAIN}
 	Images        map[string]string // "coredns" to its reference: ${IMAGE_COREDNS}
 
@@ -41,7 +43,7 @@ const prefix = "rke2-"
 func (p Params) Disabled() []string {
 	disabled := slices.Clone(p.Disable)
 	if p.CNI != config.CNIFlannel {
-		disabled = append(disabled, prefix+"flannel")
+		disabled = append(disabled, prefix+"flannel", prefix+"network-policy") // another network keeps policies itself, or not
 	}
 	slices.Sort(disabled)
 	return slices.Compact(disabled)
@@ -77,7 +79,7 @@ func Render(templates fs.FS, p Params) (map[string][]byte, error) {
 
 func (p Params) values() map[string]string {
 	values := map[string]string{
-		"CLUSTER_CIDR": join(p.ClusterCIDR), "SERVICE_CIDR": join(p.ServiceCIDR),
+		"CLUSTER_CIDR": join(p.ClusterCIDR), "SERVICE_CIDR": join(p.ServiceCIDR), "NODE_PORTS": p.NodePorts.String(),
 		"CLUSTER_DNS_ALL": join(p.ClusterDNS), "CLUSTER_DOMAIN": p.ClusterDomain,
 		"FLANNEL_BACKEND": p.FlannelBackend,
 		"ENABLE_IPV4":     "false", "CLUSTER_CIDR_IPV4": "0.0.0.0/0",

@@ -29,8 +29,9 @@ const source = "../../configs/manifests"
 func params() Params {
 	return Params{
 		ClusterCIDR: networks("10.42.0.0/16"), ServiceCIDR: networks("10.43.0.0/16"), ClusterDNS: addresses("10.43.0.10"), ClusterDomain: "cluster.local",
-		Images: map[string]string{"coredns": "registry.keelson.internal/coredns:v1", "flannel": "registry.keelson.internal/flannel:v1", "kube-proxy": "x"},
-		CNI:    config.CNIFlannel, FlannelBackend: config.FlannelVXLAN,
+		Images:    map[string]string{"coredns": "registry.keelson.internal/coredns:v1", "flannel": "registry.keelson.internal/flannel:v1", "network-policy": "registry.keelson.internal/network-policy:v1", "kube-proxy": "x"},
+		NodePorts: config.PortRange{First: 30000, Last: 32767},
+		CNI:       config.CNIFlannel, FlannelBackend: config.FlannelVXLAN,
 	}
 }
 
@@ -53,10 +54,10 @@ func TestRender(t *testing.T) {
 		change func(*Params)
 		want   []string
 	}{
-		"default":     {func(*Params) {}, []string{"rke2-coredns.yaml", "rke2-flannel.yaml", "rke2-roles.yaml"}},
+		"default":     {func(*Params) {}, []string{"rke2-coredns.yaml", "rke2-flannel.yaml", "rke2-network-policy.yaml", "rke2-roles.yaml"}},
 		"no network":  {func(p *Params) { p.CNI = config.CNINone }, []string{"rke2-coredns.yaml", "rke2-roles.yaml"}},
-		"no dns":      {func(p *Params) { p.Disable = []string{"rke2-coredns"} }, []string{"rke2-flannel.yaml", "rke2-roles.yaml"}},
-		"unknown one": {func(p *Params) { p.Disable = []string{"rke2-ingress-nginx"} }, []string{"rke2-coredns.yaml", "rke2-flannel.yaml", "rke2-roles.yaml"}},
+		"no dns":      {func(p *Params) { p.Disable = []string{"rke2-coredns"} }, []string{"rke2-flannel.yaml", "rke2-network-policy.yaml", "rke2-roles.yaml"}},
+		"unknown one": {func(p *Params) { p.Disable = []string{"rke2-ingress-nginx"} }, []string{"rke2-coredns.yaml", "rke2-flannel.yaml", "rke2-network-policy.yaml", "rke2-roles.yaml"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := params()
@@ -170,7 +171,7 @@ func TestDisabled(t *testing.T) {
 	p := params()
 	p.CNI = config.CNINone
 	p.Disable = []string{"rke2-coredns", "rke2-flannel"}
-	if got, want := p.Disabled(), []string{"rke2-coredns", "rke2-flannel"}; !slices.Equal(got, want) {
+	if got, want := p.Disabled(), []string{"rke2-coredns", "rke2-flannel", "rke2-network-policy"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

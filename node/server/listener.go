@@ -56,7 +56,7 @@ func (s *Server) writeManifests(context.Context) error {
 
 func (s *Server) manifestParams() manifests.Params {
 	images := map[string]string{}
-	for _, name := range []string{"flannel", "coredns"} {
+	for _, name := range []string{"flannel", "coredns", "network-policy"} {
 		// An image that is not there is told of by the template that wants it, with its line.
 		if reference, err := s.images.Reference(name); err == nil {
 			images[name] = reference
@@ -66,6 +66,7 @@ func (s *Server) manifestParams() manifests.Params {
 		ClusterCIDR:    s.settings.ClusterCIDR,
 		ServiceCIDR:    s.settings.ServiceCIDR,
 		ClusterDNS:     s.settings.ClusterDNS,
+		NodePorts:      s.settings.ServiceNodePortRange,
 		ClusterDomain:  s.settings.ClusterDomain,
 		Images:         images,
 		CNI:            s.settings.CNI,

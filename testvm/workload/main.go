@@ -27,6 +27,7 @@ func verbs() []verb {
 	return []verb{
 		{"serve", "serve ADDRESS: answer HTTP requests with the pod's name", 1, serve},
 		{"get", "get URL...: print the answers", 1, get},
+		{"deny", "deny URL...: wait until none answers", 1, deny},
 		{"lookup", "lookup NAME: print the addresses of a name", 1, lookup},
 		{"echo", "echo WORD...: print the words", 0, echo},
 		{"hold", "hold: stay until ended", 0, hold},

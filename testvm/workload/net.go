@@ -76,6 +76,24 @@ func getOnce(ctx context.Context, url string) error {
 	return err
 }
 
+// deny waits until none of the URLs answers any more. The rules that have it so may be a moment behind too.
+func deny(ctx context.Context, args []string) error {
+	for _, url := range args {
+		if err := persist(ctx, func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, oneTry/2) // of packets that are dropped nobody hears
+			defer cancel()
+			if getOnce(ctx, url) == nil {
+				return fmt.Errorf("%s still answers", url)
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	fmt.Println("denied")
+	return nil
+}
+
 func lookup(ctx context.Context, args []string) error {
 	return persist(ctx, func(ctx context.Context) error {
 		addresses, err := net.DefaultResolver.LookupHost(ctx, args[0])

@@ -105,6 +105,7 @@ func TestProgram(t *testing.T) {
 		{"remove again", "no such file", []string{"remove", file}, true},
 		{"echo", "a b\n", []string{"echo", "a", "b"}, false},
 		{"get", "pod-1\n", []string{"get", srv.URL}, false},
+		{"deny", "denied\n", []string{"deny", "http://127.0.0.1:1"}, false},
 		{"lookup", "127.0.0.1", []string{"lookup", "localhost"}, false},
 		{"zombies", " zombies\n", []string{"zombies"}, false},
 		{"memory", "PID1VmRSS ", []string{"memory"}, false},
