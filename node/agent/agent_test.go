@@ -18,6 +18,7 @@ import (
 	"keelson/node/config"
 	"keelson/node/sequence"
 	"keelson/node/supervisorclient"
+	"keelson/node/trust"
 )
 
 func TestStepsCanRun(t *testing.T) {
@@ -331,5 +332,34 @@ func TestAnotherName(t *testing.T) {
 	certs, err := cert.CertsFromFile(a.agent("client-kubelet.crt"))
 	if err != nil || certs[0].Subject.CommonName != "system:node:w-2" {
 		t.Errorf("got %v, %v", certs, err)
+	}
+}
+
+// The server to join by is down, another of the settings is there: on the first start, when nothing is remembered.
+func TestAlternativeServer(t *testing.T) {
+	c, m := newCluster(t, 2), newMachine(t)
+	c.servers[0].kill()
+	a, stop := m.start(t, c, func(s *config.Config) { s.ServerAlternatives = []string{"https://127.0.0.9:1", c.url(1)} })
+	if err := steps(t, within(t), a, append(joining(), "versions")...); err != nil {
+		t.Fatalf("%v\n%s", err, m.console)
+	}
+	var at []string
+	for _, s := range a.apiServers.Servers() {
+		at = append(at, s.Address)
+	}
+	slices.Sort(at)
+	if want := []string{"127.0.0.1:" + c.apiPort, "127.0.0.2:" + c.apiPort, "127.0.0.9:" + c.apiPort}; !slices.Equal(at, want) {
+		t.Errorf("kube-apiservers are looked for at %v, want %v", at, want)
+	}
+	stop()
+	// Without any of them, what is wrong is told in the name of the one to join by.
+	c.servers[1].kill()
+	other := newMachine(t)
+	a, _ = other.start(t, c, func(s *config.Config) { s.ServerAlternatives = []string{c.url(1)} })
+	if err := steps(t, within(t), a, "folders", "system images", "node password", "load balancers"); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.trustServer(within(t)); !errors.Is(err, trust.ErrUnreachable) || !strings.Contains(err.Error(), c.url(0)) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -38,6 +38,9 @@ func (a *Agent) startBalancers(context.Context) (err error) {
 		if err != nil {
 			return err
 		}
+		if others := a.alternatives(b.server); len(others) > 1 && len(balancer.Servers()) < 2 { // nothing better is remembered
+			balancer.SetServers(others)
+		}
 		*b.at = balancer
 		a.background(b.name, balancer.Run)
 		a.live.Add(func(_ context.Context, r *status.Report) {
@@ -45,6 +48,28 @@ func (a *Agent) startBalancers(context.Context) (err error) {
 		})
 	}
 	return nil
+}
+
+// alternatives are the servers that the settings name, first being the address of the one to join by, each with its port.
+func (a *Agent) alternatives(first string) []string {
+	_, port, err := net.SplitHostPort(first)
+	if err != nil {
+		return nil
+	}
+	all := []string{first}
+	for _, server := range a.cfg.Settings.ServerAlternatives {
+		address, err := joinAddress(server)
+		if err != nil {
+			continue // node/config has judged it
+		}
+		if host, own, err := net.SplitHostPort(address); err == nil {
+			if first == a.join {
+				port = own
+			}
+			all = append(all, net.JoinHostPort(host, port))
+		}
+	}
+	return all
 }
 
 // followServers keeps load balancers and tunnels in line with the cluster's list of servers: asked for once, then

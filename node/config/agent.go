@@ -12,7 +12,7 @@ func ForServers(name string) bool {
 // tell its agents what it is.
 func agentKeys() []string {
 	return []string{
-		"debug", "data-dir", "token", "token-file", "server", "require-token-ca-hash",
+		"debug", "data-dir", "token", "token-file", "server", "server-alternatives", "require-token-ca-hash",
 		"node-name", "node-ip", "node-external-ip", "node-label", "node-taint", "resolv-conf", "protect-kernel-defaults",
 		"cni", "disable-kube-proxy", "kube-proxy-arg", "kube-proxy-extra-env", "kube-proxy-extra-mount", "kubelet-arg",
 		"control-plane-resource-requests", "control-plane-resource-limits", "control-plane-probe-configuration",

@@ -100,6 +100,8 @@ type Config struct {
 	Token      Secret // token, or the content of token-file; empty: one is generated
 	AgentToken Secret // agent-token, or the content of agent-token-file; empty: the server token serves agents too
 	Server     string // server: https://host:port of a server to join; empty: this server begins a cluster
+	// ServerAlternatives: server-alternatives: others to join by, where Server does not answer
+	ServerAlternatives []string
 
 	RequireTokenCAHash bool // require-token-ca-hash: join with a token that pins the CA, or not at all
 

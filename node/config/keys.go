@@ -55,6 +55,7 @@ func honoured() []Key {
 		{Name: "agent-token-file", Doc: "file that holds the agent token", check: absolute, bind: func(c *Config) any { return &c.agentTokenFile }},
 
 		{Name: "server", Doc: "server of the cluster to join, https://host:9345", check: serverURL, bind: func(c *Config) any { return &c.Server }},
+		{Name: "server-alternatives", Doc: "other servers of that cluster, tried in their order where `server` does not answer; a list for all machines may name this one", check: serverURL, bind: func(c *Config) any { return &c.ServerAlternatives }},
 		{Name: "require-token-ca-hash", Doc: "join only with a token that pins the cluster's CA", bind: func(c *Config) any { return &c.RequireTokenCAHash }},
 
 		{Name: "node-name", Doc: "name of the node", check: dnsName, bind: func(c *Config) any { return &c.NodeName }},

@@ -106,6 +106,9 @@ func (c Config) Validate() error {
 	if c.Server != "" && c.Token == "" {
 		fail("server", "is set and token is not; add the token of the cluster, which stands in /var/lib/rancher/rke2/server/token of its servers")
 	}
+	if len(c.ServerAlternatives) > 0 && c.Server == "" {
+		fail("server-alternatives", "is set and server is not; name one of them in server, or remove the list")
+	}
 	c.checkRoles(fail)
 	if c.ClusterReset && c.Server != "" {
 		fail("cluster-reset", "is set beside server; a cluster is reset on one server, which joins nobody: remove server here, and give it to the others")

@@ -90,6 +90,7 @@ func TestValidate(t *testing.T) {
 		{"controllers without kube-apiserver", "disable-apiserver: true", "line 1: disable-apiserver: is set, and a server without kube-apiserver has etcd alone; add disable-controller-manager: true and disable-scheduler: true"},
 		{"a scheduler without kube-apiserver", "disable-apiserver: true\ndisable-controller-manager: true", "alone; add disable-scheduler: true"},
 		{"a reset without etcd", "server: https://h:9345\ntoken: a\ndisable-etcd: true\ncluster-reset: true", "line 4: cluster-reset: is set beside server"},
+		{"alternatives to nothing", "token: a\nserver-alternatives: [\"https://10.0.0.2:9345\"]", "line 2: server-alternatives: is set and server is not"},
 		{"a recovery without a token", "token-recover: true", "line 1: token-recover: is set and token is not"},
 		{"a recovery without etcd", "server: https://h:9345\ntoken: a\ndisable-etcd: true\ntoken-recover: true", "line 4: token-recover: is set on a server without etcd"},
 		{"unsealed what", "token: a\ntoken-recover-unsealed: true", "line 2: token-recover-unsealed: is set and token-recover is not"},

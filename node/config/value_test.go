@@ -45,7 +45,7 @@ func TestValues(t *testing.T) {
 // TestEveryHonouredKeySetsItsField writes each key alone and looks whether exactly its field moved off the default.
 func TestEveryHonouredKeySetsItsField(t *testing.T) {
 	sample := map[string]string{
-		"etcd-snapshot-retention": "9", "etcd-s3-retention": "9", "etcd-s3-timeout": "9m", "etcd-s3-bucket-lookup-type": "dns", "advertise-address": "192.0.2.7", "server": "https://cp-1:9345", "egress-selector-mode": "disabled", "tls-san": "x.example", "cluster-cidr": "10.9.0.0/16", "service-cidr": "10.8.0.0/16",
+		"etcd-snapshot-retention": "9", "etcd-s3-retention": "9", "etcd-s3-timeout": "9m", "etcd-s3-bucket-lookup-type": "dns", "advertise-address": "192.0.2.7", "server": "https://cp-1:9345", "server-alternatives": "https://cp-2:9345", "egress-selector-mode": "disabled", "tls-san": "x.example", "cluster-cidr": "10.9.0.0/16", "service-cidr": "10.8.0.0/16",
 		"service-node-port-range": "1000-2000", "cluster-dns": "10.8.0.9", "cni": "none", "flannel-backend": "host-gw", "write-kubeconfig-mode": "0640", "node-ip": "192.0.2.7",
 		"node-external-ip": "192.0.2.8", "node-label": "a=b", "node-taint": "a=b:NoExecute", "control-plane-resource-requests": "etcd-cpu=1",
 		"control-plane-resource-limits": "etcd-cpu=1", "control-plane-probe-configuration": "etcd-startup-period-seconds=9", "secrets-encryption-provider": "secretbox",

@@ -110,9 +110,28 @@ func (s *Server) askServer(ctx context.Context, server string) (*supervisorclien
 	return supervisorclient.New(access, nil), nil
 }
 
+// askAnyServer asks the servers of the settings in turn, and gives the first that answers. Where none does the error is
+// about the one to join by.
+func (s *Server) askAnyServer(ctx context.Context) (*supervisorclient.Client, error) {
+	var first error
+	for _, server := range s.supervisors(nil) {
+		client, err := s.askServer(ctx, server)
+		if err == nil {
+			return client, nil
+		}
+		if first == nil {
+			first = err
+		}
+		if !errors.Is(err, trust.ErrUnreachable) && !errors.Is(err, trust.ErrNotReady) {
+			break // what waiting cannot mend is told in that one's name
+		}
+	}
+	return nil, first
+}
+
 // etcdMembers asks the join server for the client URLs of the members that vote.
 func (s *Server) etcdMembers(ctx context.Context) ([]string, error) {
-	client, err := s.askServer(ctx, s.settings.Server)
+	client, err := s.askAnyServer(ctx)
 	if err != nil {
 		return nil, err
 	}

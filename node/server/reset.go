@@ -190,7 +190,7 @@ func (s *Server) localReset(context.Context) (clusterreset.Local, error) {
 	return l, err
 }
 
-// supervisors are whom to ask about the cluster: the server of the settings, and the supervisors beside etcd's members,
+// supervisors are whom to ask about the cluster: the servers of the settings, and the supervisors beside etcd's members,
 // whose client URLs are given; never this one.
 func (s *Server) supervisors(clientURLs []string) []string {
 	var own, all []string
@@ -199,6 +199,11 @@ func (s *Server) supervisors(clientURLs []string) []string {
 	}
 	if s.settings.Server != "" {
 		all = append(all, s.settings.Server)
+	}
+	for _, server := range s.settings.ServerAlternatives {
+		if !slices.Contains(own, server) && !slices.Contains(all, server) {
+			all = append(all, server)
+		}
 	}
 	for _, client := range clientURLs {
 		u, err := url.Parse(client)

@@ -269,4 +269,8 @@ func TestSupervisorsToHear(t *testing.T) {
 	if got := s.supervisors([]string{"https://10.0.0.2:2379", "https://10.0.0.3:2379"}); !slices.Equal(got, []string{"https://lb.example:9345", "https://10.0.0.3:9345"}) {
 		t.Errorf("to join: got %v", got)
 	}
+	s.settings.ServerAlternatives = []string{"https://10.0.0.2:9345", "https://lb.example:9345", "https://10.0.0.1:9345"} // a list for all servers
+	if got := s.supervisors([]string{"https://10.0.0.1:2379"}); !slices.Equal(got, []string{"https://lb.example:9345", "https://10.0.0.1:9345"}) {
+		t.Errorf("with alternatives: got %v", got)
+	}
 }

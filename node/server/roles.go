@@ -107,7 +107,7 @@ func (s *Server) etcdList() string { return s.server("etc", etcdBalancer+".json"
 func (s *Server) rejoinCluster(ctx context.Context) error {
 	ask, cancel := context.WithTimeout(ctx, heardWithin)
 	defer cancel()
-	client, err := s.askServer(ask, s.settings.Server)
+	client, err := s.askAnyServer(ask)
 	if err == nil {
 		err = s.takeCluster(ask, client, false)
 	}
