@@ -82,8 +82,9 @@ func (s *Server) ensureSecrets(context.Context) error {
 	} else {
 		s.passwords, err = token.EnsurePasswd(s.server(), token.Secret(s.settings.Token), token.Secret(s.settings.AgentToken), exists)
 	}
-	if errors.Is(err, token.ErrTokenChanged) {
-		return fmt.Errorf("the token of the settings is not the one this cluster was made with; put the first one back, or remove it (the cluster keeps its own): %w", err)
+	if errors.Is(err, token.ErrTokenChanged) { // while this server was away, perhaps: the record tells (settleToken)
+		s.console("the token of the settings is not the one on this disk; which of them is the cluster's shows once etcd serves")
+		s.passwords, err = token.EnsurePasswd(s.server(), "", token.Secret(s.settings.AgentToken), exists)
 	}
 	if err != nil {
 		return fmt.Errorf("settle the token: %w", err)

@@ -3,10 +3,12 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -15,6 +17,7 @@ import (
 	"keelson/node/config"
 	"keelson/node/etcd"
 	"keelson/node/etcdsnapshot/etcdtest"
+	"keelson/node/rotation"
 	"keelson/node/token"
 )
 
@@ -220,5 +223,63 @@ func TestResetRecoversTheToken(t *testing.T) {
 	}
 	if _, err := os.Stat(s.server("cred/passwd")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the disk's token was written before the data was the disk's: %v", err)
+	}
+}
+
+// TestAnotherTokenForACluster in the settings than the disk and the record have.
+func TestAnotherTokenForACluster(t *testing.T) {
+	s := newServer(t, func(c *config.Config) { c.Token = "first" })
+	prepare(t, s)
+	if err := os.MkdirAll(s.server("db", "etcd", "member", "wal"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.settings.Token = "second"
+	if err := s.ensureSecrets(context.Background()); err != nil || s.passwords.Server != "first" {
+		t.Errorf("before etcd serves nobody knows which is right: got %v", err)
+	}
+	s.store = etcdstore.New(etcdtest.Start(t, 1, nil)[0].Client)
+	if _, err := bootstrapdata.Sync(t.Context(), s.store, "first", s.server()); err != nil {
+		t.Fatal(err)
+	}
+	err := s.settleToken(t.Context())
+	if !errors.Is(err, token.ErrTokenChanged) || !strings.Contains(err.Error(), "put the first one back") {
+		t.Errorf("got %v, want ErrTokenChanged with what to do", err)
+	}
+	if text := said(s) + fmt.Sprint(err); strings.Contains(text, "first\"") || strings.Contains(text, "second") {
+		t.Errorf("a token is shown: %s", text)
+	}
+	if passwd, err := os.ReadFile(s.server("cred", "passwd")); err != nil || strings.Contains(string(passwd), "second") {
+		t.Errorf("the disk has taken the wrong one: %v", err)
+	}
+}
+
+// TestTokenChangedWhileAway: the disk has the token before, the settings the new one, and nothing in etcd leads from one
+// to the other any more.
+func TestTokenChangedWhileAway(t *testing.T) {
+	const next = "fedcba9876543210fedcba9876543210"
+	s := dead(t, func(c *config.Config) { c.Token = next })
+	if err := bootstrapdata.Rotate(t.Context(), s.store, clusterToken, next, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	r, ok, err := bootstrapdata.Rotating(t.Context(), s.store)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	if err := bootstrapdata.EndRotation(t.Context(), s.store, r); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []func(context.Context) error{s.ensureSecrets, s.writeTokens} {
+		if err := step(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := s.rotationConfig()
+	config.Changed = func([]token.User) error { return nil } // there is no listener here
+	rotator, err := rotation.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := rotator.Settle(t.Context(), token.Secret(s.settings.Token)); err != nil || got.Server != next {
+		t.Errorf("got %v", err)
 	}
 }

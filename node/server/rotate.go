@@ -40,17 +40,24 @@ func (s *Server) settleToken(ctx context.Context) error {
 		return err
 	}
 	var err error
-	s.rotator, err = rotation.New(rotation.Config{
-		Store: s.store, ServerDir: s.server(), Name: s.settings.NodeName, Servers: s.clusterServers, Log: s.log,
-		Changed: func([]token.User) error { return s.install() },
-	})
-	if err != nil {
+	if s.rotator, err = rotation.New(s.rotationConfig()); err != nil {
 		return err
 	}
-	if s.passwords, err = s.rotator.Settle(ctx, token.Secret(s.settings.Token)); err != nil {
+	s.passwords, err = s.rotator.Settle(ctx, token.Secret(s.settings.Token))
+	if errors.Is(err, token.ErrTokenChanged) {
+		return fmt.Errorf("the token of the settings is not the one this cluster was made with; put the first one back, or remove it (the cluster keeps its own): %w", err)
+	}
+	if err != nil {
 		return fmt.Errorf("settle the token: %w", err)
 	}
 	return nil
+}
+
+func (s *Server) rotationConfig() rotation.Config {
+	return rotation.Config{
+		Store: s.store, ServerDir: s.server(), Name: s.settings.NodeName, Servers: s.clusterServers, Log: s.log,
+		Changed: func([]token.User) error { return s.install() },
+	}
 }
 
 // migrateRecord takes over what an old k3s or RKE2 has left in this server's etcd data. Nothing is left of it where the

@@ -265,22 +265,6 @@ func TestLostEncryptionKeyOfACluster(t *testing.T) {
 	}
 }
 
-func TestAnotherTokenForACluster(t *testing.T) {
-	s := newServer(t, func(c *config.Config) { c.Token = "first" })
-	prepare(t, s)
-	if err := os.MkdirAll(s.server("db", "etcd", "member", "wal"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	s.settings.Token = "second"
-	err := s.ensureSecrets(context.Background())
-	if !errors.Is(err, token.ErrTokenChanged) || !strings.Contains(err.Error(), "put the first one back") {
-		t.Errorf("got %v, want ErrTokenChanged with what to do", err)
-	}
-	if err != nil && (strings.Contains(err.Error(), "first\"") || strings.Contains(err.Error(), "second")) {
-		t.Errorf("the error shows a token: %v", err)
-	}
-}
-
 func TestRegistries(t *testing.T) {
 	s := newServer(t, nil)
 	prepare(t, s)

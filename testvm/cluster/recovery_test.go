@@ -74,6 +74,45 @@ func TestTokenRecovered(t *testing.T) {
 	c.refuses(t, 4, "agent", "server does not take the token.*; copy the token from", map[string]any{"token": clusterToken})
 }
 
+// One server's disk loses the token while another server is away. The one that runs takes the recovered token over
+// without a restart, the one that comes back with it in its settings when it starts, and agents join by each.
+func TestTokenRecoveredEverywhere(t *testing.T) {
+	c := newHA(t)
+	first, second, away := c.all["server-1"], c.all["server-2"], c.all["server-3"]
+	client := c.client(first)
+	cut(t, away)
+	c.loseToken(first)
+	output, err := client.RunOnNode(within(t, changeLimit), workloadImage, first.name, "/usr/bin/node", "token", "recover", "--new-token", nextToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(output, "opens nothing any more") {
+		t.Error("the verb does not say that the token was recovered")
+	}
+	for _, m := range c.servers() { // this test's own way in, and what the next start reads
+		c.reseed(m, func(doc *cidata.CloudConfig) {
+			if m != first {
+				joins(1)(doc)
+			}
+			doc.RKE2["token"] = nextToken
+		})
+	}
+	c.votersAre(within(t, changeLimit), second, c.servers()...) // asked with the new token
+	c.start(away)
+	c.whole(client)
+	for i := range 2 {
+		c.start(c.add(fmt.Sprintf("agent-%d", 2+i), "agent", 5+i, func(doc *cidata.CloudConfig) {
+			joins(2 + i)(doc)
+			doc.RKE2["token"] = nextToken
+		}))
+	}
+	c.whole(client)
+	c.refuses(t, 7, "agent", "server does not take the token.*; copy the token from", map[string]any{"token": clusterToken})
+	cut(t, second)
+	c.start(second)
+	c.whole(client)
+}
+
 // logsHoldNot looks for the password of a token in what a machine has logged.
 func (c *cluster) logsHoldNot(m *member, full string) {
 	c.t.Helper()
