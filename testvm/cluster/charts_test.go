@@ -387,5 +387,5 @@ spec: {template: {spec: {restartPolicy: Never, containers: [{name: hook, image: 
 	h.client = c.client(left)
 	h.text("web", "whole")
 	t.Logf("the release was whole %.1f s after its server had lost its power", time.Since(began).Seconds())
-	h.historyIs("web", "failed deployed")
+	h.historyIs("web", "superseded deployed") // the first has failed, and a revision that works has taken its place
 }
