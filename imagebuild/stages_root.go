@@ -196,6 +196,13 @@ func putModules(s *state) error {
 	if err != nil {
 		return err
 	}
+	if s.config.Definition.Packed {
+		plain, err := s.moduleSet(names, s.config.Definition.Boot...)
+		if err != nil {
+			return err
+		}
+		set.Pack(plain)
+	}
 	if err := set.Put(&s.root, layout.Modules); err != nil || !s.config.Definition.Firmware {
 		return err
 	}

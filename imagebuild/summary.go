@@ -39,6 +39,9 @@ func summary(config Config) error {
 			say("modules of the "+set.what, fmt.Sprintf("%s, %d and what they need", file, n))
 		}
 	}
+	if d.Packed {
+		say("modules of the root alone", "compressed")
+	}
 	firmware := "none"
 	if d.Firmware {
 		firmware = "what the modules name"

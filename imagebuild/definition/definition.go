@@ -20,6 +20,7 @@ type Definition struct {
 	Kernel    string   // Cloud or Generic
 	Boot      []string // files of module lists: the initramfs
 	Root      []string // files of module lists: the root, besides those of Boot
+	Packed    bool     // modules of the root alone stay compressed
 	Firmware  bool     // ship the firmware that the modules name
 	Overlays  []string // folders laid over the root
 	Arguments []string // kernel arguments besides consoles
@@ -126,6 +127,9 @@ func over(base Definition, d Parsed) Definition {
 	}
 	if out.UserData == "" {
 		out.UserData = base.UserData
+	}
+	if !d.PackedSet {
+		out.Packed = base.Packed
 	}
 	if !d.FirmwareSet {
 		out.Firmware = base.Firmware

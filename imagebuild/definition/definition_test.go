@@ -16,6 +16,7 @@ kernel: generic
 modules:
   boot: [lists/boot.list]
   root: [/lists/root.list, ../more.list]
+  packed: true
 firmware: true
 overlays: [files]
 archives: ["app-{arch}.tar"]
@@ -27,9 +28,9 @@ artefacts: [raw, qcow2]
 
 func TestParse(t *testing.T) {
 	got, err := Parse("/d/images/mine.yaml", []byte(whole))
-	want := Parsed{FirmwareSet: true, Definition: Definition{
+	want := Parsed{FirmwareSet: true, PackedSet: true, Definition: Definition{
 		File: "/d/images/mine.yaml", Name: "mine", Kernel: Generic, Boot: []string{"/d/images/lists/boot.list"},
-		Root: []string{"/lists/root.list", "/d/more.list"}, Firmware: true, Overlays: []string{"/d/images/files"},
+		Root: []string{"/lists/root.list", "/d/more.list"}, Packed: true, Firmware: true, Overlays: []string{"/d/images/files"},
 		Archives: []string{"/d/images/app-{arch}.tar"}, Arguments: []string{"quiet", "mitigations=off"}, Consoles: Consoles{"": {"tty0", "ttyS1,57600n8"}},
 		UserData: "/d/images/seed.yaml", Artefacts: []string{"raw", "qcow2"},
 	}}
@@ -66,7 +67,7 @@ func TestParseRefuses(t *testing.T) {
 		{"a list", "- a\n", "f.yaml: want keys and values"},
 		{"no YAML", "a: [\n", "f.yaml: yaml: line"},
 		{"unknown", "name: x\nkernal: cloud\n", "f.yaml:2: kernal: is not known: want one of archives, arguments"},
-		{"unknown below", "modules:\n  boot: [a]\n  rood: [b]\n", "f.yaml:3: modules.rood: is not known: want one of boot, root"},
+		{"unknown below", "modules:\n  boot: [a]\n  rood: [b]\n", "f.yaml:3: modules.rood: is not known: want one of boot, packed, root"},
 		{"twice", "name: x\nname: y\n", "f.yaml:2: name: is there twice"},
 		{"name", "name: My Image\n", `f.yaml:1: name: "My Image": want lower case`},
 		{"name that is a path", "name: ../x\n", "f.yaml:1: name"},
@@ -75,6 +76,7 @@ func TestParseRefuses(t *testing.T) {
 		{"modules", "modules: boot.list\n", "f.yaml:1: modules: want keys"},
 		{"module list", "modules:\n  boot: boot.list\n", "f.yaml:2: modules.boot: want a list"},
 		{"entry", "overlays:\n- a\n- {b: c}\n", "f.yaml:3: overlays: want a text"},
+		{"packed", "modules:\n  packed: some\n", "f.yaml:2: modules.packed: want true or false"},
 		{"firmware", "firmware: perhaps\n", "f.yaml:1: firmware: want true or false"},
 		{"argument of ours", "arguments: [quiet, keelson.slot=b]\n", "f.yaml:1: arguments: keelson.slot=b: arguments that begin"},
 		{"console among arguments", "arguments: [console=ttyS0]\n", "consoles have a key of their own"},
@@ -113,7 +115,7 @@ func files(m map[string]string) func(string) ([]byte, error) {
 func TestBase(t *testing.T) {
 	read := files(map[string]string{
 		"/d/base.yaml":            whole,
-		"/d/mine.yaml":            "base: ./base.yaml\nname: other\nmodules: {root: [own.list]}\noverlays: [own]\narchives: [own.tar]\narguments: [one=1]\nfirmware: false\nartefacts: [zst]\n",
+		"/d/mine.yaml":            "base: ./base.yaml\nname: other\nmodules: {root: [own.list], packed: false}\noverlays: [own]\narchives: [own.tar]\narguments: [one=1]\nfirmware: false\nartefacts: [zst]\n",
 		"/d/plain.yaml":           "base: /d/mine.yaml\nkernel: cloud\nconsoles: [hvc0]\nuser-data: own.yaml\n",
 		"configs/images/foo.yaml": whole,
 		"/d/stock.yaml":           "base: foo\n",
@@ -127,7 +129,7 @@ func TestBase(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("load:\ngot  %+v, %v\nwant %+v", got, err, want)
 	}
-	if got, err := load("/d/stock.yaml", read, 0); err != nil || got.Name != "stock" || got.Kernel != Generic || !got.Firmware || got.UserData != "configs/images/seed.yaml" {
+	if got, err := load("/d/stock.yaml", read, 0); err != nil || got.Name != "stock" || got.Kernel != Generic || !got.Firmware || !got.Packed || got.UserData != "configs/images/seed.yaml" {
 		t.Errorf("on a stock definition: got %+v, %v", got, err)
 	}
 }

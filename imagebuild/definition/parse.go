@@ -15,6 +15,7 @@ import (
 type Parsed struct {
 	Definition
 	Base        string // file of the definition that it is based on
+	PackedSet   bool   // it says something about packed modules
 	FirmwareSet bool   // it says something about firmware
 }
 
@@ -62,13 +63,15 @@ func Parse(file string, text []byte) (Parsed, error) {
 			p.each(n, key, map[string]func(string, *yaml.Node){
 				"boot": func(key string, n *yaml.Node) { out.Boot = p.paths(key, n) },
 				"root": func(key string, n *yaml.Node) { out.Root = p.paths(key, n) },
+				"packed": func(key string, n *yaml.Node) {
+					out.PackedSet = true
+					out.Packed = p.yes(key, n)
+				},
 			})
 		},
 		"firmware": func(key string, n *yaml.Node) {
 			out.FirmwareSet = true
-			if err := n.Decode(&out.Firmware); err != nil || n.Tag != "!!bool" {
-				p.say(n, key, "want true or false")
-			}
+			out.Firmware = p.yes(key, n)
 		},
 		"overlays": func(key string, n *yaml.Node) { out.Overlays = p.paths(key, n) },
 		"archives": func(key string, n *yaml.Node) {
@@ -120,6 +123,15 @@ func Parse(file string, text []byte) (Parsed, error) {
 		},
 	})
 	return out, errors.Join(p.wrong...)
+}
+
+// yes reads true or false.
+func (p *parser) yes(key string, n *yaml.Node) bool {
+	var yes bool
+	if err := n.Decode(&yes); err != nil || n.Tag != "!!bool" {
+		p.say(n, key, "want true or false")
+	}
+	return yes
 }
 
 // stock is where the definitions of the checkout are.

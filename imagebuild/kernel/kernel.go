@@ -7,7 +7,8 @@
 // Everything comes from the .modinfo section of the modules themselves and
 // from modules.builtin; no depmod runs and nothing is loaded. Debian's 6.12
 // compresses modules; they go into the image unpacked, since the image is
-// compressed as a whole for transport and a boot should not unpack anything.
+// compressed as a whole for transport and a boot should not unpack anything,
+// but where a set is packed again for a medium that has no room for them.
 // The builder puts a Set into the initramfs and into the root.
 package kernel
 
@@ -195,6 +196,7 @@ func (k *Kernel) Closure(names []string) (*Set, error) {
 			return nil, err
 		}
 		m.Name, m.Path, m.File = name, strings.TrimSuffix(strings.TrimSuffix(rel, ".xz"), ".zst"), file
+		m.packed = filepath.Join(k.dir, rel)
 		for _, need := range m.Depends {
 			if k.files[need] == "" && !k.builtin[need] {
 				return nil, fmt.Errorf("module %s needs %s, which kernel %s does not have", name, need, k.Release)

@@ -3,6 +3,7 @@ package kernel
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -156,6 +157,42 @@ func TestIndexFiles(t *testing.T) {
 	}
 }
 
+// A packed set has the package's own bytes, but for what another set has plain.
+func TestPack(t *testing.T) {
+	k := sample(t)
+	for _, c := range []struct {
+		name, plain, want string
+	}{
+		{"all", "", "kernel/d/mid-dle.ko.xz"},
+		{"but what every machine loads", "mid_dle", "kernel/d/mid-dle.ko"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, err := k.Closure([]string{"top"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			plain := &Set{}
+			if c.plain != "" {
+				if plain, err = k.Closure([]string{c.plain}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.Pack(plain)
+			var tr tree.Tree
+			if err := s.Put(&tr, "/lib/modules"); err != nil {
+				t.Fatal(err)
+			}
+			e, ok := tr.Get("/lib/modules/6.12.1-test/" + c.want)
+			if want := int64(len(pack(t, object("depends=low", "alias=virtio:d2")))); !ok || (e.Size == want) != strings.HasSuffix(c.want, ".xz") {
+				t.Errorf("%s: got %v, %d bytes; packed it has %d", c.want, ok, e.Size, want)
+			}
+			if got := string(s.RenderDep()); !strings.Contains(got, "kernel/d/top.ko: "+c.want+" kernel/low.ko\n"+c.want+": kernel/low.ko\n") {
+				t.Errorf("modules.dep: got\n%s", got)
+			}
+		})
+	}
+}
+
 // TestDepmod compares modules.dep and modules.alias with what kmod's own tool
 // makes of the same modules.
 func TestDepmod(t *testing.T) {
@@ -165,9 +202,18 @@ func TestDepmod(t *testing.T) {
 			t.Skip("kmod is not installed")
 		}
 	}
+	for _, packed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("packed %t", packed), func(t *testing.T) { againstDepmod(t, depmod, packed) })
+	}
+}
+
+func againstDepmod(t *testing.T, depmod string, packed bool) {
 	s, err := sample(t).Closure([]string{"top"})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if packed {
+		s.Pack(&Set{})
 	}
 	dir := t.TempDir()
 	base := filepath.Join(dir, "lib/modules/6.12.1-test")

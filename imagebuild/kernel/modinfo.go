@@ -19,6 +19,8 @@ type Module struct {
 	Post     []string
 	Soft     []string // the softdep strings as they are
 	Firmware []string // files that the driver may ask for, below lib/firmware
+
+	packed string // the module as the package has it
 }
 
 func readModule(file string) (Module, error) {

@@ -19,6 +19,20 @@ type Set struct {
 	modules map[string]Module
 }
 
+// Pack has the set's modules put as Debian has packed them, which the kernel unpacks when it loads them (CONFIG_MODULE_DECOMPRESS,
+// finit_module(2)), but for those of another set.
+func (s *Set) Pack(but *Set) {
+	for name, m := range s.modules {
+		if _, plain := but.modules[name]; plain {
+			continue
+		}
+		if suffix := path.Ext(m.packed); suffix != ".ko" {
+			m.Path, m.File = m.Path+suffix, m.packed
+			s.modules[name] = m
+		}
+	}
+}
+
 // Put adds the modules and their index files below dir, for instance
 // /usr/lib/modules; the release is added to it.
 func (s *Set) Put(t *tree.Tree, dir string) error {
