@@ -57,6 +57,7 @@ func TestStepsFollowWhatTheyRead(t *testing.T) {
 		{"kube-proxy", "gate", "the cluster must serve"},
 		{"kube-proxy", "kubeconfigs", "its pod's hash covers its own"},
 		{"node object", "kubelet", "labels that the kubelet may not set are left by it"},
+		{"kube-proxy", "node address", "it ends itself when its Node's address changes, and flannel too"},
 		{"disk space", "settings", "it tells of the Node by its name"},
 		{"node events", "kubeconfigs", "it writes with the kubelet's rights"},
 		{"renewal", "kube-proxy", "a pod must not be made before the gate is open"},

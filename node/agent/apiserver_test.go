@@ -44,7 +44,7 @@ func (c *cluster) apiServer(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, `{"kind":"NodeList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[{"metadata":{"name":"w-1"},"status":{"conditions":[{"type":"Ready","status":"True"}]}}]}`)
 	case "/api/v1/nodes/w-1", "/api/v1/nodes/w-1/status":
 		if r.Method == http.MethodGet {
-			io.WriteString(w, `{"kind":"Node","apiVersion":"v1","metadata":{"name":"w-1"}}`)
+			fmt.Fprintf(w, `{"kind":"Node","apiVersion":"v1","metadata":{"name":"w-1"},"status":{"addresses":[{"type":"InternalIP","address":%q}]}}`, c.address)
 			return
 		}
 		c.patch, _ = io.ReadAll(r.Body)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"strings"
 
 	"k8s.io/client-go/kubernetes"
 
@@ -9,6 +10,7 @@ import (
 	"keelson/node/containerd"
 	"keelson/node/diagnosis"
 	"keelson/node/nodeevent"
+	"keelson/node/nodeobject"
 	"keelson/node/reserve"
 	"keelson/node/status"
 )
@@ -34,6 +36,24 @@ func (a *Agent) tellEvents(context.Context) error {
 		r.Reasons = append(r.Reasons, diagnosis.Node(ctx, client, name)...)
 	})
 	return nil
+}
+
+// readdress corrects the Node before kube-proxy reads it. What cannot be done here is done by the cloud controller, later.
+func (a *Agent) readdress(ctx context.Context) error {
+	client, err := a.kubernetes(kubeletConfig)
+	if err != nil {
+		return err
+	}
+	ask, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	was, err := nodeobject.Readdress(ask, client, a.settings.NodeName, a.settings.NodeIP)
+	if err != nil && ctx.Err() == nil {
+		a.log.Warn("the Node's address may be an old one for a while", "error", err)
+	}
+	if len(was) > 0 {
+		a.console("the address of this machine was " + strings.Join(was, ", ") + " and is " + texts(a.settings.NodeIP))
+	}
+	return ctx.Err()
 }
 
 // watchDisk keeps a reserve on the disk that the kubelet and the certificates are on.

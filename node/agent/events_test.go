@@ -37,3 +37,20 @@ func TestDiskIsWatched(t *testing.T) {
 		t.Errorf("got %+v", d)
 	}
 }
+
+func TestNodeIsReaddressed(t *testing.T) {
+	c, m := newCluster(t, 1), newMachine(t)
+	a, _ := m.start(t, c, nil)
+	c.set(func() { c.address = "10.0.2.99" })
+	if err := steps(t, within(t), a, append(joining(), "node address")...); err != nil {
+		t.Fatal(err)
+	}
+	c.set(func() {
+		if !strings.Contains(string(c.patch), `"10.0.2.15"`) || strings.Contains(string(c.patch), "10.0.2.99") || c.patcher != "system:node:w-1" {
+			t.Errorf("%s wrote %s", c.patcher, c.patch)
+		}
+	})
+	if !strings.Contains(m.console.String(), "the address of this machine was 10.0.2.99 and is 10.0.2.15\n") {
+		t.Errorf("the console says %s", m.console)
+	}
+}

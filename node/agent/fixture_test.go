@@ -54,6 +54,7 @@ type cluster struct {
 	patch     []byte          // of the Node
 	patcher   string
 	events    []string // who writes, and the event
+	address   string   // of the Node
 }
 
 // serverOf is one server: a supervisor and a kube-apiserver.

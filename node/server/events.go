@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 
 	"k8s.io/client-go/kubernetes"
 
@@ -10,6 +12,7 @@ import (
 	"keelson/node/containerd"
 	"keelson/node/diagnosis"
 	"keelson/node/nodeevent"
+	"keelson/node/nodeobject"
 	"keelson/node/reserve"
 	"keelson/node/status"
 )
@@ -30,6 +33,18 @@ func (s *Server) tellEvents(context.Context) error {
 		r.Reasons = append(r.Reasons, diagnosis.Webhooks(ctx, s.client)...)
 	})
 	return nil
+}
+
+// readdress corrects the Node before kube-proxy reads it. What cannot be done here is done by the cloud controller, later.
+func (s *Server) readdress(ctx context.Context) error {
+	was, err := nodeobject.Readdress(ctx, s.client, s.settings.NodeName, s.settings.NodeIP)
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn("the Node's address may be an old one for a while", "error", err)
+	}
+	if len(was) > 0 {
+		s.console(fmt.Sprintf("the address of this machine was %s and is %s", strings.Join(was, ", "), strings.Join(texts(s.settings.NodeIP), ", ")))
+	}
+	return ctx.Err()
 }
 
 // watchDisk keeps a reserve on the disk that etcd's data is on, from the first moment: a disk that is full already must not

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
@@ -105,5 +107,32 @@ func TestSnapshotsAreGivenUp(t *testing.T) {
 	store(elsewhere)
 	if gone, err := s.shedSnapshots(t.Context(), never); err != nil || gone != nil {
 		t.Errorf("on another file system, where it would free nothing: gone %v, %v", gone, err)
+	}
+}
+
+// The console tells of a machine that came up elsewhere, and kube-proxy finds the new address.
+func TestNodeIsReaddressed(t *testing.T) {
+	s := newServer(t, nil)
+	console := new(bytes.Buffer)
+	s.cfg.Console = console
+	client := fake.NewClientset(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "cp-1"}, Status: corev1.NodeStatus{
+		Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.0.2.99"}},
+	}})
+	s.client = client
+	for range 2 {
+		if err := s.readdress(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n, err := client.CoreV1().Nodes().Get(t.Context(), "cp-1", metav1.GetOptions{})
+	if err != nil || len(n.Status.Addresses) != 1 || n.Status.Addresses[0].Address != "10.0.2.15" {
+		t.Errorf("got %+v, %v", n, err)
+	}
+	if got := console.String(); got != "keelson: node: the address of this machine was 10.0.2.99 and is 10.0.2.15\n" {
+		t.Errorf("the console says %q", got)
+	}
+	client.PrependReactor("get", "nodes", func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, os.ErrDeadlineExceeded })
+	if err := s.readdress(t.Context()); err != nil {
+		t.Errorf("the cluster does not answer: %v, want the start to go on", err)
 	}
 }

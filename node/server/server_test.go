@@ -128,6 +128,7 @@ func TestStepsFollowWhatTheyRead(t *testing.T) {
 		{"charts", "etcd", "the turn for them is there"},
 		{"node object", "apiserver", "the client is made there"},
 		{"node events", "apiserver", "the client is made there"},
+		{"controllers", "node address", "kube-proxy is among them, and ends itself when its Node's address changes"},
 		{"disk space", "folders", "it looks at the data folder"},
 		{"node events", "certificates", "it looks at them at once"},
 	} {

@@ -130,6 +130,15 @@ func (m *Machine) Reseed(seed cidata.Volume) error {
 	return nil
 }
 
+// Move gives the machine, which is off, another place in the address plan: its router has another lease for it.
+func (m *Machine) Move(n int) error {
+	if m.alive() {
+		return fmt.Errorf("move machine %s: it runs", m.config.Name)
+	}
+	m.config.N = n
+	return nil
+}
+
 // Start switches the machine on.
 func (m *Machine) Start(ctx context.Context) error {
 	if m.alive() {
