@@ -76,7 +76,11 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
-require github.com/hashicorp/go-version v1.9.0 // indirect
+require (
+	github.com/hashicorp/go-version v1.9.0 // indirect
+	github.com/kubernetes-csi/csi-lib-utils v0.22.0 // indirect
+	sigs.k8s.io/sig-storage-lib-external-provisioner/v13 v13.0.0 // indirect
+)
 
 require (
 	cel.dev/expr v0.25.2 // indirect

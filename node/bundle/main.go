@@ -43,6 +43,7 @@ func applets() map[string]applet {
 		"cloud-controller-manager": cloudControllerManager,
 		"flanneld":                 flanneld,
 		"network-policy":           networkPolicy,
+		"local-path":               localPath,
 		"crictl":                   cri,
 	}
 }

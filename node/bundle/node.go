@@ -15,6 +15,7 @@ import (
 	"keelson/node/cloudprovider"
 	"keelson/node/crictl"
 	"keelson/node/flannel"
+	"keelson/node/localpath"
 	"keelson/node/networkpolicy"
 )
 
@@ -62,6 +63,24 @@ func networkPolicy() int {
 	defer stop()
 	if err := networkpolicy.Run(ctx, options); err != nil {
 		fmt.Fprintln(os.Stderr, "network-policy:", err)
+		return 1
+	}
+	return 0
+}
+
+func localPath() int {
+	options, err := localpath.ParseArguments(os.Args[1:], os.Stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "local-path:", err)
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := localpath.Run(ctx, options); err != nil {
+		fmt.Fprintln(os.Stderr, "local-path:", err)
 		return 1
 	}
 	return 0

@@ -39,9 +39,15 @@ type Params struct {
 // prefix is what RKE2 puts before the names of its add-ons.
 const prefix = "rke2-"
 
-// Disabled returns every add-on that must not be there, for node/addons.
+// Disabled returns every add-on that must not be there, for node/addons. One of the image's goes by RKE2's name of it and by
+// that without its prefix.
 func (p Params) Disabled() []string {
 	disabled := slices.Clone(p.Disable)
+	for _, name := range p.Disable {
+		if !strings.HasPrefix(name, prefix) {
+			disabled = append(disabled, prefix+name)
+		}
+	}
 	if p.CNI != config.CNIFlannel {
 		disabled = append(disabled, prefix+"flannel", prefix+"network-policy") // another network keeps policies itself, or not
 	}

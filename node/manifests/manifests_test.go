@@ -29,7 +29,7 @@ const source = "../../configs/manifests"
 func params() Params {
 	return Params{
 		ClusterCIDR: networks("10.42.0.0/16"), ServiceCIDR: networks("10.43.0.0/16"), ClusterDNS: addresses("10.43.0.10"), ClusterDomain: "cluster.local",
-		Images:    map[string]string{"coredns": "registry.keelson.internal/coredns:v1", "flannel": "registry.keelson.internal/flannel:v1", "network-policy": "registry.keelson.internal/network-policy:v1", "kube-proxy": "x"},
+		Images:    map[string]string{"coredns": "registry.keelson.internal/coredns:v1", "flannel": "registry.keelson.internal/flannel:v1", "network-policy": "registry.keelson.internal/network-policy:v1", "local-path": "registry.keelson.internal/local-path:v1", "kube-proxy": "x"},
 		NodePorts: config.PortRange{First: 30000, Last: 32767},
 		CNI:       config.CNIFlannel, FlannelBackend: config.FlannelVXLAN,
 	}
@@ -54,10 +54,11 @@ func TestRender(t *testing.T) {
 		change func(*Params)
 		want   []string
 	}{
-		"default":     {func(*Params) {}, []string{"rke2-coredns.yaml", "rke2-flannel.yaml", "rke2-network-policy.yaml", "rke2-roles.yaml"}},
-		"no network":  {func(p *Params) { p.CNI = config.CNINone }, []string{"rke2-coredns.yaml", "rke2-roles.yaml"}},
-		"no dns":      {func(p *Params) { p.Disable = []string{"rke2-coredns"} }, []string{"rke2-flannel.yaml", "rke2-network-policy.yaml", "rke2-roles.yaml"}},
-		"unknown one": {func(p *Params) { p.Disable = []string{"rke2-ingress-nginx"} }, []string{"rke2-coredns.yaml", "rke2-flannel.yaml", "rke2-network-policy.yaml", "rke2-roles.yaml"}},
+		"default":     {func(*Params) {}, []string{"rke2-coredns.yaml", "rke2-flannel.yaml", "rke2-local-path.yaml", "rke2-network-policy.yaml", "rke2-roles.yaml"}},
+		"no network":  {func(p *Params) { p.CNI = config.CNINone }, []string{"rke2-coredns.yaml", "rke2-local-path.yaml", "rke2-roles.yaml"}},
+		"no dns":      {func(p *Params) { p.Disable = []string{"rke2-coredns"} }, []string{"rke2-flannel.yaml", "rke2-local-path.yaml", "rke2-network-policy.yaml", "rke2-roles.yaml"}},
+		"short names": {func(p *Params) { p.Disable = []string{"coredns", "local-path"} }, []string{"rke2-flannel.yaml", "rke2-network-policy.yaml", "rke2-roles.yaml"}},
+		"unknown one": {func(p *Params) { p.Disable = []string{"rke2-ingress-nginx"} }, []string{"rke2-coredns.yaml", "rke2-flannel.yaml", "rke2-local-path.yaml", "rke2-network-policy.yaml", "rke2-roles.yaml"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := params()
@@ -97,15 +98,15 @@ func checkPod(t *testing.T, file string, object runtime.Object) {
 	t.Helper()
 	switch o := object.(type) {
 	case *appsv1.DaemonSet:
-		if !o.Spec.Template.Spec.HostNetwork {
+		if o.Name != "local-path" && !o.Spec.Template.Spec.HostNetwork {
 			t.Errorf("%s: the pod network cannot come up inside itself", file)
 		}
 	case *appsv1.Deployment:
-		if o.Spec.Template.Spec.DNSPolicy != corev1.DNSDefault {
+		if o.Name == "coredns" && o.Spec.Template.Spec.DNSPolicy != corev1.DNSDefault {
 			t.Errorf("%s: CoreDNS would ask itself", file)
 		}
 	case *corev1.Service:
-		if o.Spec.ClusterIP != "10.43.0.10" {
+		if o.Name == "kube-dns" && o.Spec.ClusterIP != "10.43.0.10" {
 			t.Errorf("%s: cluster IP %s", file, o.Spec.ClusterIP)
 		}
 	case *corev1.ConfigMap:
@@ -170,8 +171,8 @@ func FuzzFill(f *testing.F) {
 func TestDisabled(t *testing.T) {
 	p := params()
 	p.CNI = config.CNINone
-	p.Disable = []string{"rke2-coredns", "rke2-flannel"}
-	if got, want := p.Disabled(), []string{"rke2-coredns", "rke2-flannel", "rke2-network-policy"}; !slices.Equal(got, want) {
+	p.Disable = []string{"rke2-coredns", "rke2-flannel", "local-path"}
+	if got, want := p.Disabled(), []string{"local-path", "rke2-coredns", "rke2-flannel", "rke2-local-path", "rke2-network-policy"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

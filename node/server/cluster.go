@@ -182,14 +182,15 @@ func (s *Server) awaitNode(ctx context.Context) error {
 }
 
 func (s *Server) awaitSystemPods(ctx context.Context) error {
-	wanted := []string{"etcd-", "kube-apiserver-"}
+	wanted, disabled := []string{"etcd-", "kube-apiserver-"}, s.manifestParams().Disabled()
 	for name, absent := range map[string]bool{
 		"kube-controller-manager-":  s.settings.DisableControllerManager,
 		"kube-scheduler-":           s.settings.DisableScheduler,
 		"kube-proxy-":               s.settings.DisableKubeProxy,
 		"cloud-controller-manager-": s.settings.DisableCloudController,
 		"kube-flannel-ds-":          !s.hasFlannel(),
-		"coredns-":                  slices.Contains(s.settings.Disable, "rke2-coredns"),
+		"coredns-":                  slices.Contains(disabled, "rke2-coredns"),
+		"local-path-":               slices.Contains(disabled, "rke2-local-path"),
 	} {
 		if !absent {
 			wanted = append(wanted, name)
