@@ -10,14 +10,16 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"keelson/testvm/kube"
+	"keelson/testvm/netns"
 )
 
-// NetworkPolicies hold on every node, for pods of the same node and of another: nothing comes in, then what one label, one
+// NetworkPolicies hold on every node, for pods of the same node and of another and for both families: nothing comes in, then what one label, one
 // namespace and one port may, then nothing goes out; and without a policy everything is as before. What the kubelet probes
 // is Ready all the while.
 func TestNetworkPolicies(t *testing.T) {
 	c := newCluster(t)
-	client := c.pair(nil)
+	c.families = netns.DualStack
+	client := c.pair(map[string]any{"cluster-cidr": dualPods, "service-cidr": dualServices})
 	service := c.ensureWeb(client)
 	ctx := within(t, changeLimit)
 	if _, err := client.PodsReady(ctx, "kube-system", "network-policy-"); err != nil {
@@ -34,8 +36,13 @@ func TestNetworkPolicies(t *testing.T) {
 		}
 	}
 	urls := []string{service}
+	if pods := c.pods(client); len(pods["server-1"].Status.PodIPs) != 2 {
+		t.Fatalf("pods have the addresses %v, want one of each family", pods["server-1"].Status.PodIPs)
+	}
 	for _, p := range c.pods(client) {
-		urls = append(urls, httpURL(p.Status.PodIP, webPort))
+		for _, ip := range p.Status.PodIPs {
+			urls = append(urls, httpURL(ip.IP, webPort))
+		}
 	}
 	// can holds who reaches the workload, on both nodes and by the Service, against who may.
 	can := func(when string, want ...string) {
