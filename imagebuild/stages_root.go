@@ -24,7 +24,7 @@ func applets() []string {
 	return []string{
 		"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "cloud-controller-manager",
 		"node", "kubelet", "kubectl", "etcd", "etcdctl", "etcdutl", "containerd", "ctr", "crictl", "coredns", "flanneld", "network-policy",
-		"local-path",
+		"metrics-server", "local-path",
 	}
 }
 
@@ -44,6 +44,7 @@ func systemImages(modules map[string]string) []oci.Image {
 		image("coredns", modules["github.com/coredns/coredns"], "coredns", "base", "bundle"),
 		image("flannel", modules["github.com/flannel-io/flannel"], "flanneld", "base", "nft", "bundle"),
 		image("network-policy", modules["github.com/cloudnativelabs/kube-router/v2"], "network-policy", "base", "iptables", "bundle"),
+		image("metrics-server", modules["sigs.k8s.io/metrics-server"], "metrics-server", "base", "bundle"),
 		image("local-path", kubernetes, "local-path", "base", "bundle"),
 		image("pause", "3.10", "/bin/pause", "pause"),
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"time"
 
+	cadvisor "github.com/google/cadvisor/lib/container/containerd"
 	"github.com/spf13/cobra"
 	"k8s.io/apiserver/pkg/server/options/encryptionconfig/controller"
 	"k8s.io/component-base/cli"
@@ -21,12 +22,20 @@ import (
 	kubeletapp "k8s.io/kubernetes/cmd/kubelet/app"
 
 	_ "k8s.io/client-go/plugin/pkg/client/auth" // kubectl's exec and OIDC credentials
+
+	runtime "keelson/node/containerd"
 )
 
 func kubeControllerManager() int { return component(controllermanager.NewControllerManagerCommand()) }
 func kubeScheduler() int         { return component(scheduler.NewSchedulerCommand()) }
 func kubeProxy() int             { return component(proxy.NewProxyCommand()) }
-func kubelet() int               { return component(kubeletapp.NewKubeletCommand(context.Background())) }
+
+// kubelet has cAdvisor, which is linked in it, ask our containerd which container a cgroup is of: the kubelet has no flag for
+// that any more, and without an answer it tells nobody what containers use.
+func kubelet() int {
+	*cadvisor.ArgContainerdEndpoint = runtime.Socket
+	return component(kubeletapp.NewKubeletCommand(context.Background()))
+}
 
 // kubeAPIServer looks for another encryption configuration more often than once a minute, upstream's time, which a
 // rotation of keys waits out three times (node/reencryption).

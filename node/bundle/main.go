@@ -43,6 +43,7 @@ func applets() map[string]applet {
 		"cloud-controller-manager": cloudControllerManager,
 		"flanneld":                 flanneld,
 		"network-policy":           networkPolicy,
+		"metrics-server":           metricsServer,
 		"local-path":               localPath,
 		"crictl":                   cri,
 	}

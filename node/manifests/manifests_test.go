@@ -2,6 +2,7 @@ package manifests
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"maps"
 	"net/netip"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/kubernetes/scheme"
+	apiregistration "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"keelson/node/config"
 )
@@ -29,7 +31,7 @@ const source = "../../configs/manifests"
 func params() Params {
 	return Params{
 		ClusterCIDR: networks("10.42.0.0/16"), ServiceCIDR: networks("10.43.0.0/16"), ClusterDNS: addresses("10.43.0.10"), ClusterDomain: "cluster.local",
-		Images:    map[string]string{"coredns": "registry.keelson.internal/coredns:v1", "flannel": "registry.keelson.internal/flannel:v1", "network-policy": "registry.keelson.internal/network-policy:v1", "local-path": "registry.keelson.internal/local-path:v1", "kube-proxy": "x"},
+		Images:    map[string]string{"coredns": "registry.keelson.internal/coredns:v1", "flannel": "registry.keelson.internal/flannel:v1", "network-policy": "registry.keelson.internal/network-policy:v1", "metrics-server": "registry.keelson.internal/metrics-server:v1", "local-path": "registry.keelson.internal/local-path:v1", "kube-proxy": "x"},
 		NodePorts: config.PortRange{First: 30000, Last: 32767},
 		CNI:       config.CNIFlannel, FlannelBackend: config.FlannelVXLAN,
 	}
@@ -54,11 +56,11 @@ func TestRender(t *testing.T) {
 		change func(*Params)
 		want   []string
 	}{
-		"default":     {func(*Params) {}, []string{"rke2-coredns.yaml", "rke2-flannel.yaml", "rke2-local-path.yaml", "rke2-network-policy.yaml", "rke2-roles.yaml"}},
-		"no network":  {func(p *Params) { p.CNI = config.CNINone }, []string{"rke2-coredns.yaml", "rke2-local-path.yaml", "rke2-roles.yaml"}},
-		"no dns":      {func(p *Params) { p.Disable = []string{"rke2-coredns"} }, []string{"rke2-flannel.yaml", "rke2-local-path.yaml", "rke2-network-policy.yaml", "rke2-roles.yaml"}},
-		"short names": {func(p *Params) { p.Disable = []string{"coredns", "local-path"} }, []string{"rke2-flannel.yaml", "rke2-network-policy.yaml", "rke2-roles.yaml"}},
-		"unknown one": {func(p *Params) { p.Disable = []string{"rke2-ingress-nginx"} }, []string{"rke2-coredns.yaml", "rke2-flannel.yaml", "rke2-local-path.yaml", "rke2-network-policy.yaml", "rke2-roles.yaml"}},
+		"default":     {func(*Params) {}, []string{"rke2-coredns.yaml", "rke2-flannel.yaml", "rke2-local-path.yaml", "rke2-metrics-server.yaml", "rke2-network-policy.yaml", "rke2-roles.yaml"}},
+		"no network":  {func(p *Params) { p.CNI = config.CNINone }, []string{"rke2-coredns.yaml", "rke2-local-path.yaml", "rke2-metrics-server.yaml", "rke2-roles.yaml"}},
+		"no dns":      {func(p *Params) { p.Disable = []string{"rke2-coredns"} }, []string{"rke2-flannel.yaml", "rke2-local-path.yaml", "rke2-metrics-server.yaml", "rke2-network-policy.yaml", "rke2-roles.yaml"}},
+		"short names": {func(p *Params) { p.Disable = []string{"metrics-server", "coredns", "local-path"} }, []string{"rke2-flannel.yaml", "rke2-network-policy.yaml", "rke2-roles.yaml"}},
+		"unknown one": {func(p *Params) { p.Disable = []string{"rke2-ingress-nginx"} }, []string{"rke2-coredns.yaml", "rke2-flannel.yaml", "rke2-local-path.yaml", "rke2-metrics-server.yaml", "rke2-network-policy.yaml", "rke2-roles.yaml"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := params()
@@ -80,7 +82,11 @@ func TestObjects(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	decoder := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
+	known := runtime.NewScheme()
+	if err := errors.Join(scheme.AddToScheme(known), apiregistration.AddToScheme(known)); err != nil {
+		t.Fatal(err)
+	}
+	decoder := serializer.NewCodecFactory(known, serializer.EnableStrict).UniversalDeserializer()
 	for file, content := range rendered {
 		golden(t, file, content)
 		for i, document := range bytes.Split(content, []byte("\n---\n")) {
@@ -171,8 +177,8 @@ func FuzzFill(f *testing.F) {
 func TestDisabled(t *testing.T) {
 	p := params()
 	p.CNI = config.CNINone
-	p.Disable = []string{"rke2-coredns", "rke2-flannel", "local-path"}
-	if got, want := p.Disabled(), []string{"local-path", "rke2-coredns", "rke2-flannel", "rke2-local-path", "rke2-network-policy"}; !slices.Equal(got, want) {
+	p.Disable = []string{"rke2-coredns", "rke2-flannel", "metrics-server"}
+	if got, want := p.Disabled(), []string{"metrics-server", "rke2-coredns", "rke2-flannel", "rke2-metrics-server", "rke2-network-policy"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -190,6 +190,7 @@ func (s *Server) awaitSystemPods(ctx context.Context) error {
 		"cloud-controller-manager-": s.settings.DisableCloudController,
 		"kube-flannel-ds-":          !s.hasFlannel(),
 		"coredns-":                  slices.Contains(disabled, "rke2-coredns"),
+		"metrics-server-":           slices.Contains(disabled, "rke2-metrics-server"),
 		"local-path-":               slices.Contains(disabled, "rke2-local-path"),
 	} {
 		if !absent {

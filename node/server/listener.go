@@ -56,7 +56,7 @@ func (s *Server) writeManifests(context.Context) error {
 
 func (s *Server) manifestParams() manifests.Params {
 	images := map[string]string{}
-	for _, name := range []string{"flannel", "coredns", "network-policy", "local-path"} {
+	for _, name := range []string{"flannel", "coredns", "network-policy", "metrics-server", "local-path"} {
 		// An image that is not there is told of by the template that wants it, with its line.
 		if reference, err := s.images.Reference(name); err == nil {
 			images[name] = reference

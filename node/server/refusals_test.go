@@ -93,7 +93,7 @@ func (s *site) refusals(a, b, c *box) {
 // imagesOf is an image of another version.
 func imagesOf(t *testing.T, version string) string {
 	var all []layouttest.Image
-	for _, name := range []string{"pause", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "cloud-controller-manager", "kube-proxy", "flannel", "coredns", "network-policy", "local-path"} {
+	for _, name := range []string{"pause", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "cloud-controller-manager", "kube-proxy", "flannel", "coredns", "network-policy", "metrics-server", "local-path"} {
 		all = append(all, layouttest.Image{Name: "registry.example/" + name + ":" + version, Layers: []string{"one"}, Command: []string{"/" + name}})
 	}
 	return layouttest.Write(t, t.TempDir(), map[string]layouttest.Layer{"one": {"program": "x"}}, all...)

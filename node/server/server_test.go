@@ -41,7 +41,7 @@ func newServer(t *testing.T, change func(*config.Config)) *Server {
 		t.Fatal(err)
 	}
 	var images []layouttest.Image
-	for _, name := range []string{"pause", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "cloud-controller-manager", "kube-proxy", "flannel", "coredns", "network-policy", "local-path"} {
+	for _, name := range []string{"pause", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "cloud-controller-manager", "kube-proxy", "flannel", "coredns", "network-policy", "metrics-server", "local-path"} {
 		images = append(images, layouttest.Image{Name: "registry.example/" + name + ":v1.37.2", Layers: []string{"one"}, Command: []string{"/" + name}})
 	}
 	s.places = places{
