@@ -60,6 +60,7 @@ func getOnce(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
+	req.Close = true // another try is another connection: what is connected goes on where new ones are refused
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err
