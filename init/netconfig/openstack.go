@@ -51,7 +51,9 @@ func (p *parser) openstackLink(item *yaml.Node, at string) (id string, l *Link) 
 		case "id":
 			id, _ = p.String(pair.Value, key)
 		case "type":
-			kind, _ = p.String(pair.Value, key)
+			if !isEmpty(pair.Value) { // Nova writes null where its network driver names no kind
+				kind, _ = p.String(pair.Value, key)
+			}
 		case "ethernet_mac_address":
 			l.Match.MAC = p.mac(pair.Value, key)
 		case "bond_links":

@@ -43,6 +43,15 @@ func TestOpenStackKinds(t *testing.T) {
 	}
 }
 
+// A link without a kind, as Nova writes it for some network drivers, is a card.
+func TestOpenStackLinkWithoutKind(t *testing.T) {
+	plan, problems := Load([]userdata.Document{{Data: []byte(`{"services":[],"networks":[{"network_id":"n","link":"tapcd","type":"ipv4_dhcp","id":"network0"}],` +
+		`"links":[{"ethernet_mac_address":"52:54:00:00:00:01","mtu":1500,"type":null,"id":"tapcd","vif_id":"cd"}]}`)}})
+	if len(problems) != 0 || len(plan.Links) != 1 || plan.Links[0].Kind != Ethernet || !plan.Links[0].DHCP4 || plan.Links[0].MTU != 1500 {
+		t.Errorf("got %+v %v", plan, problems)
+	}
+}
+
 func TestOpenStackRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"links":[{"type":"phy"}],"networks":[]}`:                                                    "line 1: links[0]: has no id",

@@ -112,6 +112,7 @@ func TestVersion1Subnets(t *testing.T) {
 		{"gateway", "type: dhcp, gateway: 192.0.2.1", func(l *Link) {
 			l.DHCP4, l.Routes = true, []Route{{To: all4, Via: addr("192.0.2.1")}}
 		}},
+		{"mtu", "type: dhcp, mtu: 1400", func(l *Link) { l.DHCP4, l.MTU = true, 1400 }},
 		{"names", "type: manual, dns_nameservers: [192.0.2.53], dns_search: [a.example]", func(l *Link) {
 			l.Nameservers, l.Search = []netip.Addr{addr("192.0.2.53")}, []string{"a.example"}
 		}},

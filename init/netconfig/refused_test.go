@@ -157,7 +157,7 @@ func TestVersion1Messages(t *testing.T) {
 		{"mask of the other family", subnet("type: static, address: 192.0.2.1, netmask: 'ffff:ffff:ffff::'"), at + `.subnets[0].address: "192.0.2.1/48" is not an address with its length; write it like 192.0.2.10/24`},
 		{"gateway", subnet("type: dhcp, gateway: x"), at + `.subnets[0].gateway: "x" is not an IP address`},
 		{"name server", subnet("type: dhcp, dns_nameservers: x"), at + `.subnets[0].dns_nameservers: "x" is not an IP address`},
-		{"unknown of subnet", subnet("type: dhcp, scope: global"), at + ".subnets[0].scope: is not a key of config[0].subnets[0]; remove it, or use one of type, address, netmask, gateway, dns_nameservers, dns_search, routes"},
+		{"unknown of subnet", subnet("type: dhcp, scope: global"), at + ".subnets[0].scope: is not a key of config[0].subnets[0]; remove it, or use one of type, address, netmask, gateway, dns_nameservers, dns_search, mtu, routes"},
 		{"words without effect", subnet("type: dhcp, broadcast: 192.0.2.255, control: auto, ipv4: true, ipv6: false, metric: 3"), ""},
 		{"route of subnet", subnet("type: dhcp, routes: [{network: x, gateway: 192.0.2.1}]"), at + `.subnets[0].routes[0].network: "x" ` + network},
 		{"route as a list", subnet("type: dhcp, routes: [[a]]"), at + ".subnets[0].routes[0]: is a list where a map of keys is wanted"},

@@ -156,9 +156,13 @@ func (p *parser) subnet(item *yaml.Node, at string, l *Link) {
 					l.Routes = append(l.Routes, route)
 				}
 			}
+		case "mtu": // of the link, where that has none of its own (cloud-init, net/sysconfig.py and others)
+			if v, ok := p.Int(pair.Value, key, 576, 65535); ok && l.MTU == 0 {
+				l.MTU = v
+			}
 		case "netmask", "broadcast", "control", "ipv4", "ipv6", "metric":
 		default:
-			p.Unknown(pair, at, []string{"type", "address", "netmask", "gateway", "dns_nameservers", "dns_search", "routes"})
+			p.Unknown(pair, at, []string{"type", "address", "netmask", "gateway", "dns_nameservers", "dns_search", "mtu", "routes"})
 		}
 	}
 	if static && !addressed {

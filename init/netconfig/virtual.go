@@ -36,6 +36,7 @@ type Bond struct {
 	DownDelay       int
 	MinLinks        int
 	ARPInterval     int
+	Notices         *int // gratuitous ARPs and NAs after another member has taken over
 	ARPTargets      []netip.Addr
 }
 
@@ -80,7 +81,7 @@ func hashPolicies() []string {
 // bond reads parameters of a bond.
 func (p *parser) bond(n *yaml.Node, at string, b *Bond) {
 	known := []string{"mode", "lacp-rate", "mii-monitor-interval", "min-links", "transmit-hash-policy", "ad-select", "arp-interval",
-		"arp-ip-targets", "up-delay", "down-delay", "fail-over-mac-policy", "primary", "primary-reselect-policy"}
+		"arp-ip-targets", "up-delay", "down-delay", "fail-over-mac-policy", "gratuitous-arp", "primary", "primary-reselect-policy"}
 	for _, f := range p.Pairs(n, at) {
 		key := userdata.Join(at, f.Name)
 		choice := func(to *string, words ...string) { *to = p.choice(f.Value, key, words) }
@@ -105,6 +106,10 @@ func (p *parser) bond(n *yaml.Node, at string, b *Bond) {
 			b.UpDelay, _ = p.Int(f.Value, key, 0, 600_000)
 		case "down-delay":
 			b.DownDelay, _ = p.Int(f.Value, key, 0, 600_000)
+		case "gratuitous-arp", "num-grat-arp", "num-unsol-na":
+			if v, ok := p.Int(f.Value, key, 0, 255); ok {
+				b.Notices = &v
+			}
 		case "min-links":
 			b.MinLinks, _ = p.Int(f.Value, key, 0, 64)
 		case "arp-interval":
@@ -150,7 +155,13 @@ func (p *parser) bridge(n *yaml.Node, at string, b *BridgeSettings) {
 		}
 		switch plainWord(f.Name) {
 		case "stp":
-			b.STP, _ = p.Bool(f.Value, key)
+			switch f.Value.Value {
+			case "1":
+				b.STP = true
+			case "0":
+			default:
+				b.STP, _ = p.Bool(f.Value, key)
+			}
 		case "priority":
 			number(&b.Priority, 0, 65535)
 		case "forward-delay":

@@ -15,7 +15,7 @@ func num(v int) *int { return &v }
 func TestMadeLinks(t *testing.T) {
 	card := func(id string) Link { return Link{ID: id, Match: Match{Name: id}, AcceptRA: true, Member: true} }
 	full := Bond{Mode: "802.3ad", LACPRate: "fast", HashPolicy: "layer3+4", Select: "count", FailOverMAC: "follow", PrimaryReselect: "failure",
-		MIIMonitor: 50, UpDelay: 1, DownDelay: 2, MinLinks: 1, ARPInterval: 3, ARPTargets: []netip.Addr{addr("192.0.2.1")}}
+		MIIMonitor: 50, UpDelay: 1, DownDelay: 2, MinLinks: 1, ARPInterval: 3, Notices: num(5), ARPTargets: []netip.Addr{addr("192.0.2.1")}}
 	for name, c := range map[string]struct {
 		text string
 		want []Link
@@ -25,17 +25,19 @@ func TestMadeLinks(t *testing.T) {
 				Bond: Bond{Mode: "active-backup", Primary: "b", MIIMonitor: DefaultMIIMonitor}}}},
 		"bond, all words": {"version: 2\nethernets: {a: {}}\nbonds:\n  bond0:\n    interfaces: [a]\n    parameters: {mode: 802.3ad, lacp-rate: fast, " +
 			"transmit-hash-policy: layer3+4, ad-select: count, fail-over-mac-policy: follow, primary-reselect-policy: failure, mii-monitor-interval: 50, " +
-			"up-delay: 1, down-delay: 2, min-links: 1, arp-interval: 3, arp-ip-targets: [192.0.2.1]}\n",
+			"up-delay: 1, down-delay: 2, min-links: 1, arp-interval: 3, arp-ip-targets: [192.0.2.1], gratuitous-arp: 5}\n",
 			[]Link{card("a"), {ID: "bond0", Kind: KindBond, Members: []string{"a"}, Match: Match{Name: "bond0"}, AcceptRA: true, Bond: full}}},
 		"bond, version 1": {"version: 1\nconfig:\n- {type: physical, name: a}\n- type: bond\n  name: bond0\n  mac_address: '52:54:00:00:00:01'\n  bond_interfaces: [a]\n" +
 			"  params: {bond-mode: 4, bond_lacp_rate: 1, bond-xmit_hash_policy: layer3+4, bond-miimon: 50, bond-ad_select: 2, bond-fail_over_mac: follow, " +
-			"bond-primary_reselect: failure, bond-updelay: 1, bond-downdelay: 2, bond-min-links: 1, bond-arp-interval: 3, bond-arp-ip-target: 192.0.2.1}\n  subnets: [{type: dhcp}]\n",
+			"bond-primary_reselect: failure, bond-updelay: 1, bond-downdelay: 2, bond-min-links: 1, bond-arp-interval: 3, bond-arp-ip-target: 192.0.2.1, bond-num_grat_arp: 5}\n  subnets: [{type: dhcp}]\n",
 			[]Link{card("a"), {ID: "bond0", Kind: KindBond, Members: []string{"a"}, Match: Match{Name: "bond0"}, MAC: "52:54:00:00:00:01", AcceptRA: true, DHCP4: true, Bond: full}}},
 		"bridge, version 2": {"version: 2\nethernets: {a: {}}\nbridges:\n  br0: {interfaces: [a], mtu: 1400, parameters: {stp: true, forward-delay: 4, priority: 9, hello-time: 1, max-age: 7, ageing-time: 5}}\n",
 			[]Link{card("a"), {ID: "br0", Kind: Bridge, Members: []string{"a"}, Match: Match{Name: "br0"}, AcceptRA: true, MTU: 1400,
 				Bridge: BridgeSettings{STP: true, Forward: num(4), Priority: num(9), Hello: num(1), MaxAge: num(7), Aging: num(5)}}}},
 		"bridge, version 1": {"version: 1\nconfig:\n- {type: bridge, name: br0, bridge_interfaces: [a], params: {bridge_stp: 'off', bridge_fd: 0, bridge_maxwait: 0}}\n- {type: physical, name: a}\n",
 			[]Link{{ID: "br0", Kind: Bridge, Members: []string{"a"}, Match: Match{Name: "br0"}, AcceptRA: true, Bridge: BridgeSettings{Forward: num(0)}}, card("a")}},
+		"bridge, in numbers": {"version: 1\nconfig:\n- {type: bridge, name: br0, bridge_interfaces: [a], params: {bridge_stp: 1}}\n- {type: physical, name: a}\n",
+			[]Link{{ID: "br0", Kind: Bridge, Members: []string{"a"}, Match: Match{Name: "br0"}, AcceptRA: true, Bridge: BridgeSettings{STP: true}}, card("a")}},
 		"vlan": {"version: 2\nethernets: {eth0: {dhcp4: true}}\nvlans:\n  eth0.7: {id: 7, link: eth0, macaddress: '52:54:00:00:00:01', addresses: [192.0.2.1/24]}\n",
 			[]Link{{ID: "eth0", Match: Match{Name: "eth0"}, DHCP4: true, AcceptRA: true},
 				{ID: "eth0.7", Kind: VLAN, VLAN: 7, Parent: "eth0", MAC: "52:54:00:00:00:01", Match: Match{Name: "eth0.7"}, AcceptRA: true, Addresses: []netip.Prefix{prefix("192.0.2.1/24")}}}},

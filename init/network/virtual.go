@@ -98,6 +98,9 @@ func bond(attrs netlink.LinkAttrs, b netconfig.Bond) *netlink.Bond {
 		}
 	}
 	set(&out.MinLinks, b.MinLinks)
+	if b.Notices != nil {
+		out.NumPeerNotif = *b.Notices
+	}
 	if b.ARPInterval > 0 { // the kernel takes one way to look at members, not both
 		out.ArpInterval = b.ARPInterval
 		for _, a := range b.ARPTargets {

@@ -201,6 +201,13 @@ func TestNameIsTaken(t *testing.T) {
 }
 
 func TestBondNumbers(t *testing.T) {
+	none := 0
+	if got := bond(named("b"), netconfig.Bond{Notices: &none}).NumPeerNotif; got != 0 {
+		t.Errorf("notices: got %d, want none", got)
+	}
+	if got := bond(named("b"), netconfig.Bond{}).NumPeerNotif; got != -1 {
+		t.Errorf("notices: got %d, want the kernel's own value", got)
+	}
 	all := bond(named("b"), netconfig.Bond{Mode: "802.3ad", LACPRate: "fast", HashPolicy: "layer3+4", Select: "bandwidth", FailOverMAC: "active",
 		PrimaryReselect: "better", MIIMonitor: 100, UpDelay: 200, DownDelay: 300, MinLinks: 2})
 	got := fmt.Sprint(all.Mode, all.LacpRate, all.XmitHashPolicy, int(all.AdSelect), all.FailOverMac, int(all.PrimaryReselect), all.Miimon, all.UpDelay, all.DownDelay, all.MinLinks)

@@ -41,10 +41,10 @@ func Network(id dmi.Identity) []userdata.Document {
 
 // droplet is the part of v1.json that matters here.
 type droplet struct {
-	ID         int64  `json:"droplet_id"`
-	Hostname   string `json:"hostname"`
-	UserData   string `json:"user_data"`
-	VendorData string `json:"vendor_data"`
+	ID         json.Number `json:"droplet_id"` // a number; a text in the answers of older droplets
+	Hostname   string      `json:"hostname"`
+	UserData   string      `json:"user_data"`
+	VendorData string      `json:"vendor_data"`
 	Interfaces struct {
 		Private []card `json:"private"`
 		Public  []card `json:"public"`
@@ -85,7 +85,7 @@ func Fetch(ctx context.Context, c *metadata.Client) (docs userdata.Documents, er
 	if err != nil {
 		return docs, fmt.Errorf("%s: v1.json: %w", Name, err)
 	}
-	docs.Meta = metadata.Meta(Name, fmt.Sprint(d.ID), d.Hostname)
+	docs.Meta = metadata.Meta(Name, d.ID.String(), d.Hostname)
 	docs.Vendor = metadata.Document(Name, "vendor-data", []byte(d.VendorData))
 	docs.User = metadata.Document(Name, "user-data", []byte(d.UserData))
 	docs.Network = metadata.Document(Name, "network-config", network)

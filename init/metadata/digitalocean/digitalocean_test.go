@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -45,6 +46,20 @@ func TestFetch(t *testing.T) {
 	}
 	if plan, problems := netconfig.Load(docs.Network); len(problems) != 0 || len(plan.Links) != 2 {
 		t.Errorf("network-config: got %+v %v", plan, problems)
+	}
+}
+
+// The number of a droplet is a text in some answers.
+func TestNumberAsText(t *testing.T) {
+	for id, want := range map[string]string{`"22532410"`: "22532410", `22532410`: "22532410"} {
+		s := &metadatatest.Server{Before: func(w http.ResponseWriter, _ *http.Request) bool {
+			fmt.Fprintf(w, `{"droplet_id":%s,"hostname":"node-1"}`, id)
+			return true
+		}}
+		docs, err := Fetch(t.Context(), s.Start(t, "169.254.169.254:80"))
+		if err != nil || string(docs.Meta[0].Data) != "instance-id: \""+want+"\"\nlocal-hostname: \"node-1\"\n" {
+			t.Errorf("%s: got %+v, %v", id, docs.Meta, err)
+		}
 	}
 }
 
