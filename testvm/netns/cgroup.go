@@ -143,6 +143,23 @@ func (g *cgroups) inside() []inside.Hierarchy {
 	return all
 }
 
+// clear removes what the machine has made in them, which a machine that loses its power does not find again either. To a
+// kubelet that starts they would be containers, and cAdvisor looks for the process of each for seconds.
+func (g *cgroups) clear() error {
+	var errs []error
+	for _, h := range g.all {
+		dir := filepath.Join(h.mount, g.name)
+		entries, err := os.ReadDir(dir)
+		errs = append(errs, err)
+		for _, e := range entries {
+			if e.IsDir() {
+				errs = append(errs, removeCgroup(filepath.Join(dir, e.Name())))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // remove removes them; no process is in them any more.
 func (g *cgroups) remove() error {
 	var errs []error

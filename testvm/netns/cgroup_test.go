@@ -53,6 +53,38 @@ func FuzzParseHierarchies(f *testing.F) {
 	})
 }
 
+// What a machine made in its cgroups is gone when it starts again, and they are not.
+func TestClear(t *testing.T) {
+	needRoot(t)
+	g, err := newCgroups("clear")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := g.remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, h := range g.all {
+		if err := os.MkdirAll(filepath.Join(h.mount, g.name, "kubepods", "burstable", "pod1"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := g.clear(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, h := range g.all {
+		if left, err := filepath.Glob(filepath.Join(h.mount, g.name, "kubepods")); err != nil || len(left) != 0 {
+			t.Errorf("%s: got %v, %v, want nothing left", h.mount, left, err)
+		}
+		if _, err := os.Stat(filepath.Join(h.mount, g.name)); err != nil {
+			t.Errorf("the machine's own: %v", err)
+		}
+	}
+}
+
 // A run whose process is gone leaves cgroups, and maybe processes in them: both go. Those of a run that lives stay.
 func TestSweep(t *testing.T) {
 	needRoot(t)

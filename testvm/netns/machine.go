@@ -211,6 +211,9 @@ func (m *Machine) launch() error {
 
 // furnish gives the process its cgroups and its network.
 func (m *Machine) furnish(pid int) error {
+	if err := m.cgroups.clear(); err != nil {
+		return fmt.Errorf("clear cgroups: %w", err)
+	}
 	if err := m.cgroups.enter(pid); err != nil {
 		return err
 	}
