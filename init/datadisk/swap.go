@@ -1,10 +1,12 @@
 package datadisk
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,6 +16,9 @@ import (
 
 	"keelson/init/userdata"
 )
+
+// unfinishedSwap is what a file is called before it is swap; nobody else has such a name.
+const unfinishedSwap = ".keelson-swap"
 
 // leastSwap is below what swap is of any use.
 const leastSwap = 16 << 20
@@ -69,8 +74,38 @@ func isSwap(path string, size, page int64) bool {
 	return err == nil && string(magic) == "SWAPSPACE2"
 }
 
+// replaceable says why what is at the path must stay, nil where there is nothing: no file, an empty one, zeros, or swap of
+// another size.
+func replaceable(path string, page int64) error {
+	st, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !st.Mode().IsRegular() {
+		return fmt.Errorf("%s is no file; name another", path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	head := make([]byte, page)
+	n, err := io.ReadFull(f, head)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return fmt.Errorf("look at %s: %w", path, err)
+	}
+	if len(bytes.Trim(head[:n], "\x00")) > 0 && !isSwap(path, -1, page) {
+		return fmt.Errorf("%s holds something else than swap and is not touched; name another file", path)
+	}
+	return nil
+}
+
 // makeSwap writes the header of version 1 (union swap_header of
-// include/linux/swap.h) into a file without holes.
+// include/linux/swap.h) into a file without holes. Until that is whole it has
+// another name, so that a power cut leaves nothing that is taken for data.
 func makeSwap(path string, size, page int64) error {
 	head := make([]byte, page)
 	binary.NativeEndian.PutUint32(head[1024:], 1)
@@ -80,10 +115,17 @@ func makeSwap(path string, size, page int64) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := replaceable(path, page); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	// The room of an old one is needed, too.
+	unfinished := filepath.Join(filepath.Dir(path), unfinishedSwap)
+	for _, old := range []string{path, unfinished} {
+		if err := os.Remove(old); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	f, err := os.OpenFile(unfinished, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -94,8 +136,11 @@ func makeSwap(path string, size, page int64) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(fmt.Errorf("make %s of %d MiB: %w", path, size>>20, err), os.Remove(path))
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(unfinished, path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("make %s of %d MiB: %w", path, size>>20, err), os.Remove(unfinished))
 	}
 	return nil
 }
