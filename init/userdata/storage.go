@@ -269,8 +269,9 @@ func (l *loader) swap(n *yaml.Node) {
 			}
 		case "size":
 			if p.Value.Value != "auto" {
+				before := len(l.Problems)
 				s.Size = l.bytes(p.Value, key)
-				off = p.Value.Value == "0"
+				off = s.Size == 0 && len(l.Problems) == before // in every unit
 			}
 		case "maxsize":
 			s.Max = l.bytes(p.Value, key)
@@ -303,11 +304,13 @@ func (l *loader) bytes(n *yaml.Node, key string) int64 {
 // powerState reads power_state. A condition that is a program cannot be run.
 func (l *loader) powerState(n *yaml.Node) {
 	p := Power{}
-	wanted := true
-	for _, f := range l.Pairs(n, "power_state") {
+	wanted, moded := true, false
+	pairs := l.Pairs(n, "power_state")
+	for _, f := range pairs {
 		key := Join("power_state", f.Name)
 		switch f.Name {
 		case "mode":
+			moded = true
 			switch s, _ := l.String(f.Value, key); s {
 			case "poweroff", "reboot":
 				p.Action = s
@@ -329,6 +332,9 @@ func (l *loader) powerState(n *yaml.Node) {
 		default:
 			l.Unknown(f, "power_state", []string{"mode", "delay", "condition", "message", "timeout"})
 		}
+	}
+	if len(pairs) > 0 && !moded { // cloud-init refuses it, too (cc_power_state_change.py)
+		l.Bad(n, "power_state", "has no mode; add mode: poweroff or mode: reboot")
 	}
 	if l.cfg.Power = p; !wanted {
 		l.cfg.Power = Power{}

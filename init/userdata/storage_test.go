@@ -30,6 +30,8 @@ func TestStorage(t *testing.T) {
 		"swap":           {"swap: {filename: /swap.img, size: auto, maxsize: 2G}\n", Storage{Swap: &Swap{place(2, "swap"), DefaultSwap, 0, 2 << 30}}},
 		"swap by bytes":  {"swap: {filename: /var/lib/swap, size: 536870912}\n", Storage{Swap: &Swap{place(2, "swap"), "/var/lib/swap", 512 << 20, 0}}},
 		"no swap":        {"swap: {size: 0}\n", Storage{}},
+		"no megabytes":   {"swap: {size: 0M}\n", Storage{}},
+		"no swap later":  {"swap: {filename: /var/s, size: '0'}\n", Storage{}},
 		"nothing at all": {"mounts: []\nfs_setup:\ndisk_setup: {}\n", Storage{}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -65,6 +67,8 @@ func TestStorageRefused(t *testing.T) {
 		"mounts: [[sdb, /run/keelson]]\n":                      "nothing can be mounted",
 		"swap: {filename: /etc/swap}\n":                        `swap.filename: "/etc/swap" cannot be the swap file`,
 		"swap: {size: 2X}\n":                                   `swap.size: "2X" is no size`,
+		"power_state:\n  delay: now\n":                         "line 3: power_state: has no mode; add mode: poweroff or mode: reboot",
+		"power_state: {condition: false}\n":                    "power_state: has no mode",
 		"power_state: {mode: explode}\n":                       `power_state.mode: "explode" is not known`,
 		"power_state: {mode: reboot, delay: soon}\n":           `power_state.delay: "soon" is no delay`,
 		"power_state: {mode: reboot, condition: test -e /x}\n": "power_state.condition: is a text where true or false is wanted",
@@ -87,6 +91,8 @@ func TestPowerState(t *testing.T) {
 		"{mode: poweroff, delay: '+5'}": {"poweroff", 5 * time.Minute},
 		"{mode: poweroff, delay: 5, message: bye, timeout: 30, condition: true}": {"poweroff", 5 * time.Minute},
 		"{mode: poweroff, condition: false}":                                     {},
+		"{}":                                                                     {},
+		"null":                                                                   {},
 	} {
 		if cfg, problems := one("power_state: " + text + "\n"); len(problems) != 0 || cfg.Power != want {
 			t.Errorf("%s: got %+v %v, want %+v", text, cfg.Power, problems, want)
