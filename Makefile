@@ -2,7 +2,7 @@
 #
 # Settings: ARCH (amd64 or arm64), USERDATA (a #cloud-config file), FIRMWARE (uefi, bios or direct),
 # SIGN_KEY and SIGN_CERT (PEM files: sign for Secure Boot), KEELSON_ENROLL (a folder of keys to enrol),
-# RUN (a regexp of test names), T (seconds a fuzz target), PART (of bench: node,
+# RUN (a regexp of test names), FOCUS and SKIP (of conformance: regexps of the specs' names), T (seconds a fuzz target), PART (of bench: node,
 # loadbalancer, join or cluster; all where empty), RUNS (of bench), LOCKED=1 (refuse packages that are not the locked ones),
 # FRESH=1 (in repro: compile everything anew for the second build),
 # SLOW=1 (in vm-test: three servers in QEMU as well, which takes half an hour).
@@ -15,6 +15,8 @@ RUN      ?= .
 T        ?= 30s
 PART     ?=
 RUNS     ?= 5
+FOCUS    ?=
+SKIP     ?=
 LOCKED   ?= 0
 
 IMAGE := build/keelson-$(ARCH).raw
@@ -24,7 +26,7 @@ export CGO_ENABLED := 0
 export GOFLAGS := -buildvcs=false -trimpath -tags=netgo,osusergo,urfave_cli_no_docs,static_build
 
 .DEFAULT_GOAL := help
-.PHONY: help run test image formats metal iso repro check vm-test cluster-test flood bench fuzz lock deps deps-build clean
+.PHONY: help run test image formats metal iso repro check vm-test cluster-test conformance flood bench fuzz lock deps deps-build clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -68,6 +70,12 @@ cluster-test: image ## clusters of several machines, in namespaces of this host;
 	@test "$$(id -u)" = 0 || { echo "make cluster-test: its machines are namespaces of this host, which only root can make: run it as root"; exit 1; }
 	$(GO) test -count=1 -timeout 120m -v ./testvm/cluster -netns -root $(CURDIR)/build/$(ARCH)/root.erofs -run '$(RUN)'
 	@if echo TestScenario8HostileListener | grep -Eq -- '$(RUN)'; then $(MAKE) --no-print-directory flood; fi
+
+conformance: image ## specs of Kubernetes' own end-to-end suite on a server and an agent; needs root; FOCUS and SKIP choose
+	@test "$$(id -u)" = 0 || { echo "make conformance: its machines are namespaces of this host, which only root can make: run it as root"; exit 1; }
+	@$(GO) run ./imagebuild deps --install --arch $(ARCH) --for conformance
+	$(GO) test -count=1 -timeout 4h -v ./testvm/cluster -netns -root $(CURDIR)/build/$(ARCH)/root.erofs -run '^TestConformance$$' \
+	  -conformance $(CURDIR)/build/conformance $(if $(FOCUS),-focus '$(FOCUS)') $(if $(SKIP),-skip '$(SKIP)')
 
 flood: ## scenario 8: a server's listener under a minute of hostile connections and tokens
 	$(GO) test ./node/server -count=1 -timeout 10m -v -run '^TestScenario8' -flood 60s

@@ -212,7 +212,7 @@ func TestLintCommand(t *testing.T) {
 }
 
 func TestNeeds(t *testing.T) {
-	for _, purpose := range []string{"build", "run", "check"} {
+	for _, purpose := range []string{"build", "run", "check", "conformance"} {
 		all, err := needs(purpose, runtime.GOARCH)
 		if err != nil || len(all) == 0 {
 			t.Errorf("needs(%s): got %v, %v", purpose, all, err)

@@ -56,6 +56,8 @@ func needs(purpose, arch string) ([]need, error) {
 		return building, nil
 	case "run":
 		return running, nil
+	case "conformance":
+		return append(building, need{pkg: "debootstrap", program: "debootstrap", why: "makes what the images of Kubernetes' tests stand on"}), nil
 	case "check":
 		other, err := machineOf(map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH])
 		if err != nil {
@@ -84,7 +86,7 @@ func needs(purpose, arch string) ([]need, error) {
 			need{pkg: "ipset", program: "ipset", why: "checks their sets"},
 		), nil
 	}
-	return nil, fmt.Errorf("deps: purpose %q: want build, run or check", purpose)
+	return nil, fmt.Errorf("deps: purpose %q: want build, run, check or conformance", purpose)
 }
 
 // here says whether the need is met; sbin folders are looked through as well,
