@@ -101,7 +101,8 @@ func like(pattern, model string) bool {
 }
 
 // hasID compares with the names that udev gives (systemd, rules.d/60-persistent-storage.rules): they end in the serial
-// number, with a number of the part of a USB device behind it, or in the world wide name.
+// number, with a number of the part of a USB device or of an NVMe namespace behind it, or in the world wide name. For NVMe
+// udev makes the name without the namespace as well, which is that of a controller's only one.
 func hasID(d Disk, id string) bool {
 	plain := func(s string) string { return strings.ReplaceAll(s, " ", "_") }
 	if d.WWN != "" {
@@ -117,6 +118,9 @@ func hasID(d Disk, id string) bool {
 	}
 	if d.Transport == "usb" {
 		id = strings.TrimSuffix(id, "-0:0")
+	}
+	if d.Namespace != "" && strings.HasSuffix(id, "_"+serial+"_"+d.Namespace) {
+		return true
 	}
 	return strings.HasSuffix(id, "-"+serial) || strings.HasSuffix(id, "_"+serial)
 }

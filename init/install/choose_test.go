@@ -19,7 +19,7 @@ func kernel() map[string]map[string]string {
 		"sdc":     {"@": "pci0/0000:02:00.0/host1/port-1:0/end_device-1:0/target1:0:0/1:0:0:0", "size": "7814037168", bs: "512", "device/model": "ST4000NM/0023", "device/vpd_pg80": "\x00\x80\x00\x08Z1Z00001", "device/wwid": "naa.5000c50000000001", "queue/rotational": "1"},
 		"sdd":     {"@": "pci0/virtio2/host2/target2:0:0/2:0:0:0", "size": "41943040", bs: "520", "device/model": "QEMU HARDDISK"},
 		"sde":     {"@": "pci0/virtio2/host2/target2:0:0/2:0:0:1", "size": "41943040", bs: "512", "ro": "1", "device/model": "QEMU HARDDISK"},
-		"nvme0n1": {"@": "pci0/0000:03:00.0/nvme/nvme0", "size": "1953525168", bs: "512", "device/model": "Samsung SSD 980 PRO", "device/serial": "S5GX0001", "wwid": "eui.0025385b11111111", "queue/rotational": "0"},
+		"nvme0n1": {"@": "pci0/0000:03:00.0/nvme/nvme0", "size": "1953525168", bs: "512", "device/model": "Samsung SSD 980 PRO", "device/serial": "S5GX0001", "wwid": "eui.0025385b11111111", "nsid": "1", "queue/rotational": "0"},
 		"mmcblk0": {"@": "platform/mmc0/mmc0:0001", "size": "15269888", bs: "512", "device/name": "8GTF4R", "device/serial": "0x1234abcd"},
 
 		"mmcblk0boot0": {"@": "platform/mmc0/mmc0:0001", "size": "8192"},
@@ -43,7 +43,7 @@ func TestScan(t *testing.T) {
 	got := scanned(t)
 	want := []Disk{
 		{Name: "mmcblk0", Size: 15269888 * 512, Sector: 512, Model: "8GTF4R", Serial: "0x1234abcd", Transport: "mmc"},
-		{Name: "nvme0n1", Size: 1953525168 * 512, Sector: 512, Model: "Samsung SSD 980 PRO", Serial: "S5GX0001", WWN: "0025385b11111111", Transport: "nvme"},
+		{Name: "nvme0n1", Size: 1953525168 * 512, Sector: 512, Model: "Samsung SSD 980 PRO", Serial: "S5GX0001", WWN: "0025385b11111111", Namespace: "1", Transport: "nvme"},
 		{Name: "sda", Size: 937703088 * 512, Sector: 512, Model: "INTEL SSDSC2KB48", Serial: "PHYF0001480AB", WWN: "55cd2e4150000001", Transport: "ata"},
 		{Name: "sdb", Size: 61341696 * 512, Sector: 512, Model: "Ultra", Serial: "same", Transport: "usb", Rotational: true},
 		{Name: "sdc", Size: 7814037168 * 512, Sector: 512, Model: "ST4000NM/0023", Serial: "Z1Z00001", WWN: "5000c50000000001", Transport: "sas", Rotational: true},
@@ -83,6 +83,9 @@ func TestChoose(t *testing.T) {
 		"by wwn":                {userdata.DiskMatch{ByID: "wwn-0x5000c50000000001"}, "sdc", ""},
 		"by id of SCSI":         {userdata.DiskMatch{ByID: "scsi-35000c50000000001"}, "sdc", ""},
 		"by id of NVMe":         {userdata.DiskMatch{ByID: "nvme-eui.0025385b11111111"}, "nvme0n1", ""},
+		"by id, namespace":      {userdata.DiskMatch{ByID: "nvme-Samsung_SSD_980_PRO_S5GX0001_1"}, "nvme0n1", ""},
+		"by id, controller":     {userdata.DiskMatch{ByID: "nvme-Samsung_SSD_980_PRO_S5GX0001"}, "nvme0n1", ""},
+		"by id, its second one": {userdata.DiskMatch{ByID: "nvme-Samsung_SSD_980_PRO_S5GX0001_2"}, "", "is not nvme-Samsung_SSD_980_PRO_S5GX0001_2"},
 		"by id of a stick":      {userdata.DiskMatch{ByID: "usb-SanDisk_Ultra_same-0:0"}, "sdb", ""},
 		"by the end of a word":  {userdata.DiskMatch{ByID: "virtio-other_subsystem"}, "", "is not virtio-other_subsystem"},
 		"serial":                {userdata.DiskMatch{Serial: "S5GX0001"}, "nvme0n1", ""},

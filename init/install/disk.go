@@ -17,6 +17,7 @@ type Disk struct {
 	Model      string
 	Serial     string
 	WWN        string // without what says of which kind it is
+	Namespace  string // its number in an NVMe controller; "" for another disk
 	Transport  string // ata, mmc, nvme, sas, scsi, usb or virtio; "" for another
 	Rotational bool
 	ReadOnly   bool
@@ -97,6 +98,9 @@ func read(dir string) Disk {
 		real = dir
 	}
 	d.Transport = transport(d.Name, real)
+	if d.Transport == "nvme" {
+		d.Namespace = text("nsid")
+	}
 	// The unit serial number as SCSI disks, and ATA disks by way of libata, give it (SPC-4, 7.8.15).
 	if b, err := os.ReadFile(filepath.Join(dir, "device/vpd_pg80")); err == nil && len(b) > 4 {
 		d.Serial = clean(b[4:])
