@@ -150,7 +150,7 @@ func TestPush(t *testing.T) {
 	for image, want := range map[string]map[string]string{
 		"pause:9.9": {"pause": "program pause"},
 		"e2e-test-images/agnhost:1.2": {
-			"usr": "", "usr/bin": "", "usr/bin/dig": "dig", "bin": "-> usr/bin",
+			"usr": "", "usr/bin": "", "usr/bin/dig": "dig", "usr/bin/sh": "-> bash", "bin": "-> usr/bin",
 			"agnhost": "program agnhost", "coredns": "program coredns", "agnhost-2": "-> agnhost",
 		},
 	} {
@@ -216,6 +216,13 @@ func TestRun(t *testing.T) {
 				t.Errorf("got %+v, %v, want three results", results, err)
 			}
 		})
+	}
+}
+
+func TestVersion(t *testing.T) {
+	got, err := version(context.Background())
+	if want := regexp.MustCompile(`version\.gitVersion=v1\.\d+\.\d+ .*gitMajor=1 .*gitMinor=\d+$`); err != nil || !want.MatchString(got) {
+		t.Errorf("got %q, %v, want it to match %s", got, err, want)
 	}
 }
 

@@ -109,6 +109,13 @@ func (s *Suite) image(r recipe, debian v1.Layer) (v1.Image, error) {
 				return err
 			}
 		}
+		if r.bare {
+			return nil
+		}
+		// Debian's own sh drops variables like data-1, which specs hand to "sh -c env".
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: "usr/bin/sh", Linkname: "bash", Mode: 0o777}); err != nil {
+			return err
+		}
 		if r.repository != "e2e-test-images/agnhost" {
 			return nil
 		}

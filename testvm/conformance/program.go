@@ -52,6 +52,10 @@ func Build(ctx context.Context, dir string) (*Suite, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build conformance suite: %w", err)
 	}
+	stamp, err := version(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("build conformance suite: %w", err)
+	}
 	for _, p := range programs() {
 		args := []string{"build"}
 		if p.suite {
@@ -59,7 +63,7 @@ func Build(ctx context.Context, dir string) (*Suite, error) {
 		}
 		// -mod=mod: the versions are those that our requirements lead to; some of what only the suite imports is not
 		// in go.mod, and does not belong there.
-		args = append(args, "-mod=mod", "-modfile="+modfile, "-trimpath", "-ldflags=-s -w", "-o", s.path(p.name), p.path)
+		args = append(args, "-mod=mod", "-modfile="+modfile, "-trimpath", "-ldflags=-s -w"+stamp, "-o", s.path(p.name), p.path)
 		if err := run(exec.CommandContext(ctx, "go", args...)); err != nil {
 			return nil, fmt.Errorf("build conformance suite: %s: %w", p.name, err)
 		}
@@ -89,6 +93,21 @@ func (s *Suite) modfile(ctx context.Context) (string, error) {
 		}
 	}
 	return s.path("e2e.mod"), nil
+}
+
+// version tells the linker which Kubernetes it is: some specs choose by it what they hold a cluster to.
+func version(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the version of k8s.io/kubernetes: %w", err)
+	}
+	v := strings.TrimSpace(string(out))
+	parts := strings.Split(strings.TrimPrefix(v, "v"), ".")
+	if len(parts) < 3 {
+		return "", fmt.Errorf("the version of k8s.io/kubernetes is %q, want v1.2.3", v)
+	}
+	const pkg = " -X k8s.io/component-base/version."
+	return pkg + "gitVersion=" + v + pkg + "gitMajor=" + parts[0] + pkg + "gitMinor=" + parts[1], nil
 }
 
 // packages is what the specs call inside their containers.
