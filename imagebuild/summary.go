@@ -11,6 +11,8 @@ import (
 	"keelson/imagebuild/input"
 	"keelson/imagebuild/input/gobuild"
 	"keelson/imagebuild/kernel"
+	"keelson/imagebuild/rootfs"
+	"keelson/imagebuild/tree"
 )
 
 // summary says what a build would make, and of what. It fetches and builds
@@ -48,7 +50,12 @@ func summary(config Config) error {
 	}
 	say("firmware", firmware)
 	for _, dir := range d.Overlays {
-		say("overlay", dir)
+		// As the build lays it, each by itself.
+		var root tree.Tree
+		if err := rootfs.Overlay(&root, dir, "/"); err != nil {
+			return fmt.Errorf("%s: overlays: %w", d.File, err)
+		}
+		say("overlay", fmt.Sprintf("%s, %d files and folders", dir, root.Len()-1)) // without the root itself
 	}
 	for _, name := range d.Archives {
 		images, err := archiveNames(name)
@@ -57,8 +64,12 @@ func summary(config Config) error {
 		}
 		say("archive", name+": "+strings.Join(images, ", "))
 	}
-	if d.UserData != "" {
-		say("user-data", d.UserData)
+	userData, err := (&state{config: config}).userData()
+	if err != nil {
+		return fmt.Errorf("%s: user-data: %w", d.File, err)
+	}
+	if userData != nil {
+		say("user-data", fmt.Sprintf("%s, %d bytes", d.UserData, len(userData)))
 	}
 	for _, name := range []string{"k8s.io/kubernetes", "go.etcd.io/etcd/server/v3", "github.com/containerd/containerd/v2", "github.com/opencontainers/runc", "github.com/coredns/coredns", "github.com/flannel-io/flannel", "github.com/containernetworking/plugins"} {
 		say("Go module", name+" "+gomod[name])

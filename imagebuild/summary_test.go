@@ -75,6 +75,50 @@ func TestOwnDefinition(t *testing.T) {
 	}
 }
 
+// What a definition names is looked at as a build would, before anything is fetched.
+func TestSummaryLooksAtWhatIsNamed(t *testing.T) {
+	t.Chdir("..")
+	dir := t.TempDir()
+	file := filepath.Join(dir, "mine.yaml")
+	for name, text := range map[string]string{
+		"mine.yaml": "base: cloud\noverlays: [./files]\nuser-data: ./seed.yaml\n", "files/etc/motd": "hello\n",
+		"seed.yaml": "#cloud-config\nhostname: n1\n", "plain": "",
+	} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := say(t, "summary", "--definition", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{dir + "/files, 2 files and folders", dir + "/seed.yaml, 27 bytes"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("summary lacks %q:\n%s", want, got)
+		}
+	}
+	for _, c := range []struct{ name, text, want string }{
+		{"no such overlay", "base: cloud\noverlays: [./gone]\n", file + ": overlays: lay over the root: stat " + dir + "/gone"},
+		{"a file for an overlay", "base: cloud\noverlays: [./plain]\n", file + ": overlays: lay " + dir + "/plain over the root: it is no folder"},
+		{"no such user-data", "base: cloud\nuser-data: ./gone\n", file + ": user-data: read user-data: open " + dir + "/gone"},
+		{"user-data that is wrong", "base: cloud\nuser-data: ./bad.yaml\n", dir + "/bad.yaml: line 2: rke2.roll"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for name, text := range map[string]string{file: c.text, filepath.Join(dir, "bad.yaml"): "#cloud-config\nrke2: {roll: server}\n"} {
+				if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := say(t, "summary", "--definition", file); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want an error with %q", err, c.want)
+			}
+		})
+	}
+}
+
 func TestUserDataOfAnImage(t *testing.T) {
 	s, _ := newState(t)
 	if got, err := s.userData(); err != nil || got != nil {

@@ -43,6 +43,13 @@ func Skeleton(t *tree.Tree, mountPoints []string) error {
 // mode only whether a file can be executed, so nothing else is taken over.
 // Files named .gitkeep only hold a directory.
 func Overlay(t *tree.Tree, dir, prefix string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("lay over the root: %w", err)
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("lay %s over the root: it is no folder", dir)
+	}
 	return copyTree(t, dir, prefix, func(string) bool { return true })
 }
 
