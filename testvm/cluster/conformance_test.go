@@ -22,11 +22,11 @@ var (
 // conformanceLimit is for all of the specs together.
 const conformanceLimit = 3 * time.Hour
 
-// Kubernetes' own specs pass on a server and an agent. It is no part of `make cluster-test`, for it takes an hour:
+// Kubernetes' own specs pass on a server and an agent. It is no part of `make cluster-test`, for it takes long:
 // `make conformance`.
 func TestConformance(t *testing.T) {
 	if *flagConformance == "" {
-		t.Skip("SKIPPED: builds Kubernetes' end-to-end suite and runs an hour of specs; ask for it with -conformance (make conformance)")
+		t.Skip("SKIPPED: builds Kubernetes' end-to-end suite and runs its specs; ask for it with -conformance (make conformance)")
 	}
 	c := newCluster(t)
 	suite, err := conformance.Build(within(t, conformanceLimit), *flagConformance)

@@ -117,7 +117,12 @@ func madeSuite(t *testing.T) *Suite {
 			t.Fatal(err)
 		}
 	}
-	list := "#!/bin/sh\ncat <<-END\nregistry.k8s.io/pause:9.9\nregistry.k8s.io/e2e-test-images/agnhost:1.2\nregistry.k8s.io/volume/nfs:1\nEND\n"
+	for _, name := range served() {
+		if err := os.WriteFile(s.path(name), []byte("file "+name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := "#!/bin/sh\ncat <<-END\nregistry.k8s.io/pause:9.9\nregistry.k8s.io/e2e-test-images/agnhost:1.2\nregistry.k8s.io/e2e-test-images/nginx:1\nregistry.k8s.io/volume/nfs:1\nEND\n"
 	if err := os.WriteFile(s.path("e2e.test"), []byte(list), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -149,9 +154,12 @@ func TestPush(t *testing.T) {
 	}
 	for image, want := range map[string]map[string]string{
 		"pause:9.9": {"pause": "program pause"},
+		"e2e-test-images/nginx:1": {
+			"usr": "", "usr/bin": "", "usr/bin/dig": "dig", "usr/bin/sh": "-> bash", "bin": "-> usr/bin",
+		},
 		"e2e-test-images/agnhost:1.2": {
 			"usr": "", "usr/bin": "", "usr/bin/dig": "dig", "usr/bin/sh": "-> bash", "bin": "-> usr/bin",
-			"agnhost": "program agnhost", "coredns": "program coredns", "agnhost-2": "-> agnhost",
+			"localhost.crt": "file localhost.crt", "localhost.key": "file localhost.key", "agnhost": "program agnhost", "coredns": "program coredns", "agnhost-2": "-> agnhost",
 		},
 	} {
 		ref, err := name.ParseReference("127.0.0.1:"+portOf(r)+"/"+image, name.Insecure)
@@ -216,6 +224,16 @@ func TestRun(t *testing.T) {
 				t.Errorf("got %+v, %v, want three results", results, err)
 			}
 		})
+	}
+}
+
+func TestFiles(t *testing.T) {
+	s := &Suite{dir: t.TempDir()}
+	if err := s.files(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(s.path("localhost.crt")); err != nil || !strings.Contains(string(data), "BEGIN CERTIFICATE") {
+		t.Errorf("got %q, %v, want a certificate", data, err)
 	}
 }
 

@@ -119,6 +119,11 @@ func (s *Suite) image(r recipe, debian v1.Layer) (v1.Image, error) {
 		if r.repository != "e2e-test-images/agnhost" {
 			return nil
 		}
+		for _, name := range served() {
+			if err := add(w, s.path(name), name); err != nil {
+				return err
+			}
+		}
 		// A spec starts the image by this name to see that a pod's command rules.
 		return w.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: "agnhost-2", Linkname: "agnhost", Mode: 0o777})
 	})

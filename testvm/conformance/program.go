@@ -68,6 +68,9 @@ func Build(ctx context.Context, dir string) (*Suite, error) {
 			return nil, fmt.Errorf("build conformance suite: %s: %w", p.name, err)
 		}
 	}
+	if err := s.files(ctx); err != nil {
+		return nil, fmt.Errorf("build conformance suite: %w", err)
+	}
 	if err := s.debian(ctx); err != nil {
 		return nil, fmt.Errorf("build conformance suite: %w", err)
 	}
@@ -93,6 +96,27 @@ func (s *Suite) modfile(ctx context.Context) (string, error) {
 		}
 	}
 	return s.path("e2e.mod"), nil
+}
+
+// served are files of agnhost's image that StatefulSets' specs probe its web server for.
+func served() []string { return []string{"localhost.crt", "localhost.key"} }
+
+// files copies them from the module.
+func (s *Suite) files(ctx context.Context) error {
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes").Output()
+	if err != nil {
+		return fmt.Errorf("find k8s.io/kubernetes: %w", err)
+	}
+	for _, name := range served() {
+		data, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(out)), "test/images/agnhost/porter", name))
+		if err == nil {
+			err = os.WriteFile(s.path(name), data, 0o644)
+		}
+		if err != nil {
+			return fmt.Errorf("copy %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // version tells the linker which Kubernetes it is: some specs choose by it what they hold a cluster to.
