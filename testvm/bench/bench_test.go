@@ -53,7 +53,8 @@ func example() *Result {
 			{Ready: 45, Console: 44.5, CPU: 60, Complete: 5, UsedMiB: 1300, PID1MiB: 21, Timeline: map[string]float64{"init: complete": 6}},
 			{Ready: 55, Console: 54.5, CPU: 90, Complete: 4.5, UsedMiB: 1250, PID1MiB: 22, Timeline: map[string]float64{"init: complete": 7}},
 		},
-		RawMB: 408.9, ZstdMB: 131, Rebuilds: []float64{9, 8, 11},
+		RawMB: 408.9, ZstdMB: 131,
+		Rebuilt:  Rebuilt{Raw: []float64{9, 8, 11}, ISO: []float64{12, 16, 17}, PeakMB: []float64{140, 150, 145, 155, 150, 145}},
 		Go:       map[string][]float64{"Failover p99-ms": {2, 3, 1}, "Throughput ratio": {0.85, 0.95, 0.8}, "Join agents/s": {20}},
 		Clusters: []Joined{{First: 100, Agent: 80, Voter: 150, Second: 200}},
 	}
@@ -90,6 +91,29 @@ func TestNumbersLeaveOutWhatWasNotMeasured(t *testing.T) {
 		if strings.HasPrefix(n.Name, "boot ratio") && math.Abs(n.Median-1.5) > 1e-9 {
 			t.Errorf("ratio: got %v, want 1.5", n.Median)
 		}
+	}
+}
+
+func TestPeakMemory(t *testing.T) {
+	for _, c := range []struct {
+		name, in string
+		want     float64
+		err      string
+	}{
+		{"the table's end", "        total   9.1\n        peak memory  145.1           \n", 145.1, ""},
+		{"no line", "total 9.1\n", 0, `no such line in "total 9.1\n"`},
+		{"no number", "peak memory much\n", 0, `peak memory of a build: strconv.ParseFloat: parsing "much"`},
+		{"nothing", "", 0, "no such line"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := peakMemory(c.in)
+			if got != c.want {
+				t.Errorf("peak memory: got %v, want %v", got, c.want)
+			}
+			if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
+				t.Errorf("error: got %v, want %q", err, c.err)
+			}
+		})
 	}
 }
 
@@ -135,7 +159,7 @@ func TestKeep(t *testing.T) {
 	if err := json.Unmarshal(data, &back); err != nil {
 		t.Fatal(err)
 	}
-	if len(back.Boots) != 3 || back.Boots[0].Timeline["node: node Ready"] != 49.5 || len(back.Numbers) != 19 {
+	if len(back.Boots) != 3 || back.Boots[0].Timeline["node: node Ready"] != 49.5 || len(back.Numbers) != 21 {
 		t.Errorf("kept: got %s", data)
 	}
 	if err := example().Keep("/no/such/folder/bench.json"); err == nil {

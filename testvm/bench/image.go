@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -62,38 +64,75 @@ var benchEdit = func() int {
 `, n%200+1) + fmt.Sprintf("\n// %d\nfunc init() { if benchEdit > 1 { println(%d) } }\n", n, n)
 }
 
-// rebuilds measures the build of the raw image after an edit in init/, as make
-// image does it, and leaves everything as it was. The working directory is the module's root.
-func rebuilds(ctx context.Context, c Config) (took []float64, err error) {
-	build := func() (time.Duration, error) {
-		began := time.Now()
-		cmd := exec.CommandContext(ctx, "go", "run", "./imagebuild", "build", "--artefacts", "raw", "--out", c.Image)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return 0, fmt.Errorf("measure rebuild: %w: %s", err, out)
+// Rebuilt is what builds after an edit in init/ took.
+type Rebuilt struct {
+	Raw []float64 `json:"raw_s,omitempty"` // make image
+	ISO []float64 `json:"iso_s,omitempty"` // make iso
+	// PeakMB is the most that imagebuild itself held at once in each of them.
+	PeakMB []float64 `json:"peak_mb,omitempty"`
+}
+
+// rebuilds measures the build of the raw image and of the ISO after an edit in init/, each as make
+// does it, and leaves everything as it was. The working directory is the module's root.
+func rebuilds(ctx context.Context, c Config) (r Rebuilt, err error) {
+	raw := []string{"--artefacts", "raw", "--out", c.Image}
+	iso := []string{"--artefacts", "iso", "--definition", "configs/images/metal.yaml"}
+	for _, args := range [][]string{raw, iso} { // whatever else is due
+		if _, _, err := build(ctx, args); err != nil {
+			return r, err
 		}
-		return time.Since(began), nil
-	}
-	if _, err := build(); err != nil { // whatever else is due
-		return nil, err
 	}
 	defer func() {
 		removed := os.Remove(filepath.FromSlash(editFile))
 		if errors.Is(removed, os.ErrNotExist) {
 			removed = nil
 		}
-		_, again := build()
-		err = errors.Join(err, removed, again)
+		_, _, again := build(ctx, raw)
+		_, _, both := build(ctx, iso)
+		err = errors.Join(err, removed, again, both)
 	}()
 	for range c.Runs {
-		if err := os.WriteFile(filepath.FromSlash(editFile), []byte(edit(time.Now().UnixNano())), 0o644); err != nil {
-			return nil, fmt.Errorf("measure rebuild: %w", err)
+		for _, one := range []struct {
+			name string
+			args []string
+			took *[]float64
+		}{{"raw image", raw, &r.Raw}, {"ISO", iso, &r.ISO}} {
+			if err := os.WriteFile(filepath.FromSlash(editFile), []byte(edit(time.Now().UnixNano())), 0o644); err != nil {
+				return r, fmt.Errorf("measure rebuild: %w", err)
+			}
+			took, peak, err := build(ctx, one.args)
+			if err != nil {
+				return r, err
+			}
+			fmt.Fprintf(c.Log, "rebuild of the %s after an edit: %.1f s, %.0f MB\n", one.name, took.Seconds(), peak)
+			*one.took, r.PeakMB = append(*one.took, took.Seconds()), append(r.PeakMB, peak)
 		}
-		d, err := build()
-		if err != nil {
-			return nil, err
-		}
-		fmt.Fprintf(c.Log, "rebuild after an edit: %.1f s\n", d.Seconds())
-		took = append(took, d.Seconds())
 	}
-	return took, nil
+	return r, nil
+}
+
+// build makes artefacts, and tells how long it took and what imagebuild says of its memory.
+func build(ctx context.Context, args []string) (took time.Duration, peak float64, err error) {
+	began := time.Now()
+	out, err := exec.CommandContext(ctx, "go", append([]string{"run", "./imagebuild", "build"}, args...)...).CombinedOutput()
+	if err != nil {
+		return 0, 0, fmt.Errorf("measure rebuild: %w: %s", err, out)
+	}
+	took = time.Since(began)
+	peak, err = peakMemory(string(out))
+	return took, peak, err
+}
+
+// peakMemory reads the line "peak memory" of the table that a build ends with; megabytes.
+func peakMemory(out string) (float64, error) {
+	for line := range strings.Lines(out) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), "peak memory"); ok {
+			mb, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			if err != nil {
+				return 0, fmt.Errorf("peak memory of a build: %w", err)
+			}
+			return mb, nil
+		}
+	}
+	return 0, fmt.Errorf("peak memory of a build: no such line in %q", out)
 }

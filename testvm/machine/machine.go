@@ -209,6 +209,15 @@ func (m *Machine) makeDisk(ctx context.Context) error {
 	return qemu.CreateOverlay(ctx, m.path("image"), m.config.Format, m.path("disk.qcow2"), m.config.DiskSize)
 }
 
+// Untouched tells by its error that the machine, which is off, has written to its disk: that this is not what the
+// image is.
+func (m *Machine) Untouched(ctx context.Context) error {
+	if m.running() {
+		return errors.New("compare the disk with its image: the machine is running")
+	}
+	return qemu.Compare(ctx, m.path("image"), m.config.Format, m.path("disk.qcow2"))
+}
+
 // lock refuses a second machine in the same folder.
 func (m *Machine) lock() error {
 	f, err := m.create("lock")

@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -40,6 +41,17 @@ func Flatten(ctx context.Context, disk, raw string) error {
 	cmd := exec.CommandContext(ctx, "qemu-img", "convert", "-q", "-U", "-O", "raw", disk, raw)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("flatten disk %s: qemu-img: %w: %s", disk, err, out)
+	}
+	return nil
+}
+
+// Compare tells by its error that a qcow2 disk does not hold what the image does,
+// whose format is what QEMU calls it. Zeros behind the image's end are as good
+// as nothing, so a disk may be larger.
+func Compare(ctx context.Context, image, format, disk string) error {
+	out, err := exec.CommandContext(ctx, "qemu-img", "compare", "-f", format, "-F", "qcow2", image, disk).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("compare disk %s with %s: qemu-img: %w: %s", disk, image, err, bytes.TrimSpace(out))
 	}
 	return nil
 }

@@ -140,6 +140,9 @@ func TestOverlay(t *testing.T) {
 	if err := CreateOverlay(ctx, base, "raw", overlay, 4<<20); err != nil {
 		t.Fatal(err)
 	}
+	if err := Compare(ctx, base, "raw", overlay); err != nil {
+		t.Errorf("compare an overlay that nobody wrote to: %v", err)
+	}
 	if err := Flatten(ctx, overlay, flat); err != nil {
 		t.Fatal(err)
 	}
@@ -149,6 +152,12 @@ func TestOverlay(t *testing.T) {
 	}
 	if len(got) != 4<<20 || !bytes.Equal(got[:len(content)], content) {
 		t.Errorf("overlay: got %d bytes, want the image's and then zeros up to 4 MiB", len(got))
+	}
+	if out, err := exec.Command("qemu-io", "-f", "qcow2", "-c", "write -P 1 4096 512", overlay).CombinedOutput(); err != nil {
+		t.Fatalf("qemu-io: %v: %s", err, out)
+	}
+	if err := Compare(ctx, base, "raw", overlay); err == nil || !strings.Contains(err.Error(), "mismatch at offset 4096") {
+		t.Errorf("compare an overlay with one sector written: got %v, want an error that says where", err)
 	}
 	if err := CreateOverlay(ctx, filepath.Join(dir, "none.raw"), "raw", overlay, 4<<20); err == nil || !strings.Contains(err.Error(), "make image") {
 		t.Errorf("overlay of nothing: got %v, want an error that says what to do", err)

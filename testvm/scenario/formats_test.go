@@ -12,11 +12,27 @@ import (
 	"keelson/testvm/qemu"
 )
 
+// What the image may weigh on x86_64, everything that a node needs included: as the disk that a machine sees, and as
+// what is downloaded of it.
+const (
+	mostOfDisk     = 1 << 30
+	mostOfDownload = 130_000_000
+)
+
 // Every format of the image boots to PID 1's last step. What a cloud unpacks
 // before it starts a machine is unpacked here by the tool that its
 // documentation names.
 func TestScenarioFormats(t *testing.T) {
 	needVM(t)
+	for ext, most := range map[string]int64{".raw": mostOfDisk, ".raw.zst": mostOfDownload} {
+		info, err := os.Stat(strings.TrimSuffix(*flagImage, ".raw") + ext)
+		if err != nil {
+			t.Fatalf("%v: make the formats first (make formats)", err)
+		}
+		if *flagArch == "amd64" && info.Size() > most {
+			t.Errorf("the image as %s has %d bytes, want at most %d", ext, info.Size(), most)
+		}
+	}
 	for _, c := range []struct {
 		ext, format string
 		firmware    qemu.Firmware

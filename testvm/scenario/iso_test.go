@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"keelson/testvm/machine"
 	"keelson/testvm/qemu"
@@ -51,6 +52,12 @@ func TestScenarioISO(t *testing.T) {
 			}
 			if c.ready {
 				becomesReady(t, m)
+			}
+			if err := m.Shutdown(within(t, shutdownLimit)); err != nil {
+				t.Fatal(err)
+			}
+			if err := m.Untouched(within(t, time.Minute)); err != nil {
+				t.Errorf("the medium: %v", err)
 			}
 		})
 	}
