@@ -49,9 +49,9 @@ func example() *Result {
 		When: time.Unix(1795410395, 0).UTC(), Accel: "tcg,thread=multi", HostCPUs: 2, CPUs: cpus, MiB: memory,
 		Floor: []float64{20, 30, 25}, FloorCPU: []float64{30, 30, 30}, FloorForeign: []float64{1, 2, 30},
 		Boots: []Boot{
-			{Ready: 50, Console: 49.5, CPU: 75, Complete: 3, UsedMiB: 1000, PID1MiB: 20, Timeline: map[string]float64{"init: complete": 5, "node: node Ready": 49.5}},
-			{Ready: 45, Console: 44.5, CPU: 60, Complete: 5, UsedMiB: 1300, PID1MiB: 21, Timeline: map[string]float64{"init: complete": 6}},
-			{Ready: 55, Console: 54.5, CPU: 90, Complete: 4.5, UsedMiB: 1250, PID1MiB: 22, Timeline: map[string]float64{"init: complete": 7}},
+			{Ready: 50, Console: 49.5, Pods: 60, CPU: 75, Complete: 3, UsedMiB: 1000, PID1MiB: 20, Timeline: map[string]float64{"init: complete": 5, "node: node Ready": 49.5}},
+			{Ready: 45, Console: 44.5, Pods: 63, CPU: 60, Complete: 5, UsedMiB: 1300, PID1MiB: 21, Timeline: map[string]float64{"init: complete": 6}},
+			{Ready: 55, Console: 54.5, Pods: 70, CPU: 90, Complete: 4.5, UsedMiB: 1250, PID1MiB: 22, Timeline: map[string]float64{"init: complete": 7}},
 		},
 		RawMB: 408.9, ZstdMB: 131,
 		Rebuilt:  Rebuilt{Raw: []float64{9, 8, 11}, ISO: []float64{12, 16, 17}, PeakMB: []float64{140, 150, 145, 155, 150, 145}},
@@ -159,7 +159,7 @@ func TestKeep(t *testing.T) {
 	if err := json.Unmarshal(data, &back); err != nil {
 		t.Fatal(err)
 	}
-	if len(back.Boots) != 3 || back.Boots[0].Timeline["node: node Ready"] != 49.5 || len(back.Numbers) != 21 {
+	if len(back.Boots) != 3 || back.Boots[0].Timeline["node: node Ready"] != 49.5 || len(back.Numbers) != 22 {
 		t.Errorf("kept: got %s", data)
 	}
 	if err := example().Keep("/no/such/folder/bench.json"); err == nil {

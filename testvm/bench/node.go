@@ -121,6 +121,10 @@ func (n *node) observe(ctx context.Context, m *machine.Machine, busy time.Durati
 		return nil, err
 	}
 	boot.Complete = complete.Since.Seconds()
+	if seen, err = m.Milestone(ctx, "system pods Ready"); err != nil {
+		return nil, err
+	}
+	boot.Pods = seen.At.Sub(m.Started()).Seconds()
 	if n.registry != nil {
 		settled := time.NewTimer(n.config.Settle) // the time is what is asked for, not an event
 		defer settled.Stop()
