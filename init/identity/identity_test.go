@@ -1,11 +1,15 @@
 package identity
 
 import (
+	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestMachineIDIsMadeOnce(t *testing.T) {
@@ -60,5 +64,43 @@ func TestSeedChanges(t *testing.T) {
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode: %v, %v", info.Mode(), err)
+	}
+}
+
+// A seed counts once: the next boot has another, whatever became of the old one.
+func TestLoadSeed(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		old  []byte // none where nil
+	}{
+		{"first boot", nil},
+		{"of the boot before", bytes.Repeat([]byte{7}, seedSize)},
+		{"cut short", []byte("cut")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "seed")
+			if c.old != nil {
+				if err := os.WriteFile(path, c.old, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := LoadSeed(path)
+			if errors.Is(err, unix.EPERM) {
+				if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("the old seed: got %v, want it gone before it is tried", err)
+				}
+				t.Skipf("SKIPPED: the kernel takes no seed here: %v", err)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := os.ReadFile(path)
+			if err != nil || len(b) != seedSize || bytes.Equal(b, c.old) {
+				t.Errorf("got %d bytes, %v, want a new seed", len(b), err)
+			}
+		})
+	}
+	if err := LoadSeed(t.TempDir()); err == nil || !strings.Contains(err.Error(), "read random seed: ") {
+		t.Errorf("a folder in its place: got %v, want an error", err)
 	}
 }

@@ -2,9 +2,13 @@ package kmsg
 
 import (
 	"bytes"
+	"context"
+	"crypto/rand"
 	"errors"
+	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestLoggerWritesRecords(t *testing.T) {
@@ -60,4 +64,42 @@ func FuzzParseRecord(f *testing.F) {
 			t.Errorf("%q: text of several lines", b)
 		}
 	})
+}
+
+// The kernel's own log gives back what a program wrote to it, to who watches and to who looks.
+func TestRing(t *testing.T) {
+	ring, err := os.OpenFile(Device, os.O_WRONLY, 0)
+	if err != nil {
+		t.Skipf("SKIPPED: needs the kernel's log: %v", err)
+	}
+	defer ring.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var before bytes.Buffer
+	w := NewWriter(&before)
+	w.SetRing(ring)
+	text := "test " + rand.Text()
+	Logger(w).Info(text)
+	want := Record{Text: `keelson: level=INFO msg="` + text + `"`}
+	if before.Len() > 0 {
+		t.Errorf("the ring of before: got %q, want nothing", before.String())
+	}
+	var got Record
+	if err := Watch(ctx, func(r Record) {
+		if strings.Contains(r.Text, text) {
+			got = r
+			cancel()
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got != want {
+		t.Errorf("watched: got %+v, want %+v", got, want)
+	}
+	if got, ok := Find(func(r Record) bool { return strings.Contains(r.Text, text) }); !ok || got != want {
+		t.Errorf("found: got %+v, %v, want %+v", got, ok, want)
+	}
+	if got, ok := Find(func(Record) bool { return false }); ok {
+		t.Errorf("looked for nothing: got %+v", got)
+	}
 }

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -41,5 +43,60 @@ func TestNoDeviceIsFine(t *testing.T) {
 	err := Run(context.Background(), Config{Device: filepath.Join(t.TempDir(), "none"), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// A file stands for the device: it has no timeout of its own, and keeps what was written.
+func TestRun(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		check func(time.Duration) error // by the time that has passed
+		want  string
+	}{
+		{"progress", func(time.Duration) error { return nil }, "\x00\x00\x00\x00V"},
+		{"a part recovers", func(d time.Duration) error {
+			if d < 20*time.Second {
+				return errors.New("stuck")
+			}
+			return nil
+		}, "\x00\x00V"},
+		{"a part is stuck", func(time.Duration) error { return errors.New("stuck") }, "V"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			device := filepath.Join(t.TempDir(), "watchdog")
+			if err := os.WriteFile(device, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second) // 0, 15, 30 and 45 s
+				defer cancel()
+				var log bytes.Buffer
+				err := Run(ctx, Config{
+					Device: device, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+					Checks: []Check{{"part", func(context.Context) error { return c.check(time.Since(began)) }}},
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := os.ReadFile(device)
+				if err != nil || string(got) != c.want {
+					t.Errorf("device: got %q, %v, want %q", got, err, c.want)
+				}
+				if told := strings.Contains(log.String(), `"part: stuck"`); told != (len(c.want) < 5) {
+					t.Errorf("log: got %s", log.String())
+				}
+				if !strings.Contains(log.String(), "watchdog keeps its own timeout") || !strings.Contains(log.String(), "timeout=1m0s") {
+					t.Errorf("log: got %s, want what became of the timeout", log.String())
+				}
+			})
+		})
+	}
+}
+
+func TestDeviceThatCannotBeOpened(t *testing.T) {
+	err := Run(t.Context(), Config{Device: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
+	if err == nil || !strings.Contains(err.Error(), "open watchdog: ") {
+		t.Errorf("got %v, want an error", err)
 	}
 }
